@@ -1,4 +1,11 @@
 //! The agent that runs inside pods: it listens, connects, and reports what it saw as JSON lines.
 //! What an observation means for isolation is left to the caller.
 
+pub mod attempt;
+mod failure;
 pub mod protocol;
+pub mod serve;
+mod wire;
+pub mod witness;
+
+pub use failure::Failure;
