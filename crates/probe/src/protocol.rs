@@ -15,7 +15,8 @@ pub const MAX_CONCURRENCY: usize = 64;
 /// The longest an attempt may be given, in milliseconds.
 pub const MAX_TIMEOUT_MS: u64 = 10_000;
 
-/// What a caller asks of `probe attempt`: one line of JSON on stdin, ended by a newline.
+/// What a caller asks of `probe attempt`: one line of JSON on stdin, ended by a newline, at most 4 MiB. It is taken as a whole or not
+/// at all, and lasts at most the sum of all times divided by `concurrency`, plus the longest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
@@ -23,11 +24,11 @@ pub struct Request {
     pub version: u32,
     /// How many attempts may be under way at once: 1 to [`MAX_CONCURRENCY`].
     pub concurrency: usize,
-    /// The attempts, at most [`MAX_ATTEMPTS`]; ids unique.
+    /// The attempts, 1 to [`MAX_ATTEMPTS`]; ids unique, nonces unique.
     pub attempts: Vec<Attempt>,
 }
 
-/// One new connection (or datagram exchange) to one address.
+/// One new connection (or datagram exchange, repeated every 300 ms as datagrams may be lost) from a new socket to one address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attempt {
@@ -35,8 +36,8 @@ pub struct Attempt {
     pub id: u32,
     /// What is spoken.
     pub protocol: Protocol,
-    /// An IP address, or a name that the pod's resolver is asked for. For [`Protocol::Dns`] the server's address; empty there
-    /// means the pod's own resolver.
+    /// An IP address, or a name that the pod's resolver is asked for; of several addresses the first IPv4 one is tried, else the
+    /// first. For [`Protocol::Dns`] the server's address; empty there means the first nameserver of the pod's `/etc/resolv.conf`.
     pub host: String,
     /// The port, 1 to 65535.
     pub port: u16,
@@ -44,7 +45,7 @@ pub struct Attempt {
     pub nonce: String,
     /// How long the whole attempt may take, name resolution included, in milliseconds: 1 to [`MAX_TIMEOUT_MS`].
     pub timeout_ms: u64,
-    /// For [`Protocol::Dns`] the name to look up (an A record); unused otherwise.
+    /// For [`Protocol::Dns`] the name to look up (an A record), taken as absolute: no search list; unused otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
 }
@@ -63,9 +64,10 @@ pub enum Protocol {
     /// A DNS query over UDP for the A records of [`Attempt::query`]; reached on any answer with the query's id ([`Outcome::answer`]: the
     /// response code, and the addresses).
     Dns,
-    /// PostgreSQL's `SSLRequest`; reached on `S` or `N` (PostgreSQL documentation, 55.2 "Message Flow").
+    /// PostgreSQL's `SSLRequest`; reached on `S` or `N` and nothing else (PostgreSQL documentation, 55.2 "Message Flow"), or on an
+    /// ErrorResponse (`E`): then too it is PostgreSQL that answers, whatever it says.
     Postgresql,
-    /// Redis' `PING`; reached on `+PONG`, `-NOAUTH` or another RESP reply.
+    /// Redis' `PING`; reached on `+PONG`, `-NOAUTH` or another RESP simple string or error.
     Redis,
 }
 
@@ -75,7 +77,8 @@ pub enum Protocol {
 pub enum Ending {
     /// The target itself answered: it echoed the nonce, or spoke the protocol asked for.
     Reached,
-    /// Connected, and no valid answer came: a proxy may have accepted on the target's behalf, or the target speaks something else.
+    /// Connected, and no valid answer came, be it silence, another protocol, an end or a reset: a proxy may have accepted on the
+    /// target's behalf, or the target speaks something else. Over UDP, which has no connection: something came back, nothing valid.
     ConnectedWithoutEcho,
     /// Actively refused: a TCP reset, or ICMP port unreachable (ECONNREFUSED).
     Refused,
@@ -104,7 +107,8 @@ pub struct Outcome {
     /// The address tried from, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<SocketAddr>,
-    /// What the target said, in printable characters, cut at 200: an echoing agent's name, a status line, a response code.
+    /// What the target said, in printable characters, cut at 200: an echoing agent's name, a status line, a response code; or
+    /// whatever it was that is no valid answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
     /// The operating system's words for an error, with its number.
@@ -113,7 +117,7 @@ pub struct Outcome {
     /// Milliseconds the name took to resolve; absent for an address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolve_ms: Option<u64>,
-    /// Milliseconds from the start of the connection to its establishment; absent where it was not.
+    /// Milliseconds from the start of the connection to its establishment; absent where it was not, and over UDP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect_ms: Option<u64>,
     /// Milliseconds from beginning to end.
@@ -125,7 +129,7 @@ pub struct Outcome {
 pub struct Summary {
     /// How many outcomes came before.
     pub done: usize,
-    /// Why the request was refused; then `done` is zero.
+    /// Why the request was refused; then `done` is zero. A witness refuses when it no longer has all that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
 }
@@ -147,11 +151,11 @@ pub struct Sighting {
     pub nonce: String,
     /// Who sent it.
     pub from: SocketAddr,
-    /// The address and port it was sent to.
+    /// The address and port it was sent to; over UDP the address is the one the listener is bound to, possibly "any".
     pub to: SocketAddr,
     /// What was spoken.
     pub protocol: Protocol,
-    /// When, in milliseconds since the Unix epoch.
+    /// When, in milliseconds since the Unix epoch, by the clock of the listener's node.
     pub at_ms: u64,
 }
 
@@ -175,3 +179,6 @@ pub struct Listening {
     /// The address bound, `0.0.0.0` or `::` unless told.
     pub bind: IpAddr,
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,3 +140,45 @@ fn page(head: &[u8], nonce: Option<&str>, name: &str) -> String {
          Cache-Control: no-store\r\nConnection: close\r\n\r\n{body}"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::nothing(b"", Opening::More)]
+    #[case::either(b"P", Opening::More)]
+    #[case::greeting_begun(b"PROBE/", Opening::More)]
+    #[case::question_begun(b"PROBE/1 abcd-1234", Opening::More)]
+    #[case::question(b"PROBE/1 abcd-1234\n", Opening::Question("abcd-1234"))]
+    #[case::question_and_more(b"PROBE/1 abcd-1234\r\nmore", Opening::Question("abcd-1234"))]
+    #[case::bad_nonce(b"PROBE/1 abc\n", Opening::Other)]
+    #[case::an_answer(b"PROBE/1 abcd-1234 name\n", Opening::Other)]
+    #[case::question_without_end(&[b"PROBE/1 ".as_slice(), &[b'a'; 120]].concat(), Opening::Other)]
+    #[case::method_begun(b"GE", Opening::More)]
+    #[case::post(b"POST /", Opening::More)]
+    #[case::head_not_complete(b"GET / HTTP/1.1\r\nA: b\r\n", Opening::More)]
+    #[case::http(b"GET / HTTP/1.1\r\n\r\nbody", Opening::Http(b"GET / HTTP/1.1"))]
+    #[case::http_2(b"PRI * HTTP/2.0\r\n", Opening::Other)]
+    #[case::no_version(b"GET /\r\n", Opening::Other)]
+    #[case::blanks(b"GET / / HTTP/1.1\r\n", Opening::Other)]
+    #[case::lower_case(b"get / HTTP/1.1\r\n", Opening::Other)]
+    #[case::long_method(b"ABCDEFGHIJKLMNOPQ", Opening::Other)]
+    #[case::tls(b"\x16\x03\x01", Opening::Other)]
+    #[case::redis(b"*1\r\n$4\r\nPING\r\n", Opening::Other)]
+    #[case::head_without_end(&[b"GET / HTTP/1.1\r\nA: ".as_slice(), &[b'a'; MAX_HEAD]].concat(), Opening::Other)]
+    fn the_first_bytes_tell_what_is_spoken(#[case] heard: &[u8], #[case] expected: Opening<'_>) {
+        assert_eq!(opening(heard), expected);
+    }
+
+    #[rstest]
+    #[case::usual("X-Probe-Nonce: abcd-1234", Some("abcd-1234"))]
+    #[case::other_case("x-probe-nonce:abcd-1234  ", Some("abcd-1234"))]
+    #[case::bad("X-Probe-Nonce: abcd\t1234", None)]
+    #[case::none("Host: abcd-1234", None)]
+    fn the_nonce_is_in_its_header_or_nowhere(#[case] header: &str, #[case] nonce: Option<&str>) {
+        let head = format!("GET /X-Probe-Nonce:abcd-9999 HTTP/1.1\r\nA: b\r\n{header}\r\n");
+        assert_eq!(header_nonce(head.as_bytes()), nonce);
+    }
+}

@@ -11,12 +11,15 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// The name of the socket unless told.
 pub const DEFAULT_CONTROL: &str = "probe-witness";
-/// How long one who asks may take, and how long the agent may take between two lines.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one who asks may take in all, and how long the agent may take between two lines.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many are answered at once; each may hold a copy of all sightings.
+const MAX_ASKING: usize = 4;
 /// The longest question: a number of 20 digits and a line end.
 const MAX_QUESTION: u64 = 32;
 
@@ -42,14 +45,21 @@ impl Control {
         Ok(Self { listener })
     }
 
-    /// Answers one after another, each in bounded time; never ends.
+    /// Answers all who ask, each in bounded time; never ends.
     pub(crate) async fn serve(self, ring: Arc<Ring>) {
-        loop {
-            match self.listener.accept().await {
+        let places = Arc::new(Semaphore::new(MAX_ASKING));
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            let Ok((stream, _)) = self.listener.accept().await else {
+                // Out of files, most likely: they come back as connections end.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            };
+            let ring = Arc::clone(&ring);
+            tokio::spawn(async move {
                 // One that goes away or is too slow has no answer coming.
-                Ok((stream, _)) => drop(timeout(PATIENCE, answer(stream, &ring)).await),
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
+                let _ = timeout(PATIENCE, answer(stream, &ring)).await;
+                drop(place);
+            });
         }
     }
 }
@@ -113,4 +123,124 @@ fn copy(stream: UnixStream, sink: &mut impl Write) -> io::Result<Summary> {
     }
     sink.flush()?;
     serde_json::from_str(&last).map_err(|_| io::Error::other("expected a summary as the last line"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Protocol, Sighting};
+    use std::process;
+
+    /// An agent's end of the control socket, with these sightings, and room for two.
+    fn serve(name: &str, times: &[u64]) -> String {
+        let name = format!("probe-test-{}-{name}", process::id());
+        let ring = Ring::new(2);
+        for &at_ms in times {
+            let address = "127.0.0.1:1".parse().unwrap();
+            let nonce = format!("nonce-{at_ms}");
+            ring.record(Sighting {
+                nonce,
+                from: address,
+                to: address,
+                protocol: Protocol::Tcp,
+                at_ms,
+            });
+        }
+        tokio::spawn(Control::bind(&name).unwrap().serve(Arc::new(ring)));
+        name
+    }
+
+    async fn asked(name: &str, since: u64) -> (Result<Summary, Failure>, Vec<u64>) {
+        let name = name.to_owned();
+        let ask_here = move || {
+            let mut sink = Vec::new();
+            (ask(&name, since, &mut sink), sink)
+        };
+        let (result, lines) = tokio::task::spawn_blocking(ask_here).await.unwrap();
+        let sightings = lines
+            .split(|&b| b == b'\n')
+            .flat_map(serde_json::from_slice::<Sighting>);
+        (result, sightings.map(|sighting| sighting.at_ms).collect())
+    }
+
+    #[tokio::test]
+    async fn all_sightings_come_oldest_first_then_their_number() {
+        let name = serve("all", &[1, 2]);
+        assert_eq!(
+            asked(&name, 0).await,
+            (
+                Ok(Summary {
+                    done: 2,
+                    refused: None
+                }),
+                vec![1, 2]
+            )
+        );
+        assert_eq!(
+            asked(&name, 2).await,
+            (
+                Ok(Summary {
+                    done: 1,
+                    refused: None
+                }),
+                vec![2]
+            )
+        );
+    }
+
+    #[tokio::test]
+    async fn a_witness_that_forgot_refuses() {
+        let name = serve("forgot", &[1, 2, 3]);
+        let (summary, sightings) = asked(&name, 0).await;
+        let refused = summary.unwrap().refused.unwrap();
+        assert!(
+            refused.starts_with("sightings up to 1 ms were dropped"),
+            "{refused}"
+        );
+        assert!(sightings.is_empty());
+        assert_eq!(asked(&name, 2).await.1, [2, 3]);
+    }
+
+    #[tokio::test]
+    async fn without_an_agent_the_remedy_is_named() {
+        let message = asked("probe-test-nobody", 0).await.0.unwrap_err().to_string();
+        assert!(
+            message.starts_with("expected an agent that serves on the control socket @probe-test-nobody")
+        );
+        assert!(
+            message.contains("\nhint: run this in the same pod as `probe serve`"),
+            "{message}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_its_summary_is_an_error() {
+        let name = format!("probe-test-{}-cut", process::id());
+        let control = Control::bind(&name).unwrap();
+        let cut = tokio::spawn(async move {
+            let (mut stream, _) = control.listener.accept().await.unwrap();
+            stream.write_all(b"{\"nonce\":").await.unwrap();
+            let _ = stream.read(&mut [0; 32]).await;
+        });
+        let message = asked(&name, 0).await.0.unwrap_err().to_string();
+        cut.await.unwrap();
+        assert!(
+            message.contains("are not complete: expected a summary as the last line"),
+            "{message}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_taken_is_an_error_with_a_remedy() {
+        let name = serve("taken", &[]);
+        let message = Control::bind(&name).err().unwrap().to_string();
+        assert!(
+            message.contains(&format!("control socket @{name}: Address already in use")),
+            "{message}"
+        );
+        assert!(
+            message.contains("hint: another agent in this network namespace"),
+            "{message}"
+        );
+    }
 }
