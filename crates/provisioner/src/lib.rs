@@ -1,1 +1,33 @@
-//! placeholder
+//! Makes a tenant's namespace out of templates, keeps it as they say, and takes it away again.
+//!
+//! Two halves. The pure one knows no client and no runtime: a [`Tenant`] and [`Templates`] are
+//! [`render`]ed into [`Manifest`]s. The thin one carries them to a cluster: [`connect`], [`apply`],
+//! [`wait_ready`], [`delete`]. Whether tenants are isolated from each other is left to `conformance`.
+
+pub mod apply;
+pub mod cluster;
+pub mod delete;
+pub mod kinds;
+pub mod labels;
+pub mod manifest;
+pub mod names;
+pub mod ownership;
+pub mod progress;
+pub mod quantity;
+pub mod ready;
+pub mod render;
+pub mod template;
+pub mod tenant;
+
+pub use apply::{Applied, ApplyError, ApplyOptions, apply};
+pub use cluster::{ConnectError, ConnectOptions, Connection, client_with_token, connect};
+pub use delete::{DeleteError, DeleteOptions, Deleted, delete};
+pub use manifest::{Manifest, ObjectRef};
+pub use names::{InvalidValue, TenantId};
+pub use ownership::{Ownership, OwnershipError, ownership};
+pub use progress::{Progress, Silent, Step};
+pub use quantity::Quantity;
+pub use ready::{Missing, NotReady, Reason, wait_ready};
+pub use render::{RenderError, render};
+pub use template::{TemplateError, Templates};
+pub use tenant::{Quota, Stamp, Tenant};

@@ -1,0 +1,25 @@
+//! Names that the provisioner writes on objects and recognises them by: labels, annotations and the
+//! field manager. Fixed: operators, dashboards, policies and the application select by them.
+
+/// Label: which application an object or namespace belongs to.
+pub const APP: &str = "app";
+/// The value of [`APP`] on every tenant's namespace.
+pub const APP_VALUE: &str = "ai-agents";
+/// Label: the tenant's id.
+pub const TENANT: &str = "tenant";
+/// Label: who looks after the object.
+pub const MANAGED_BY: &str = "managed-by";
+/// The value of [`MANAGED_BY`] on everything that this crate writes.
+pub const MANAGED_BY_VALUE: &str = "ai-agents-platform";
+/// The name under which the API server records our fields in `metadata.managedFields`.
+pub const FIELD_MANAGER: &str = "ai-agents-provisioner";
+
+/// Label on what a conformance run made: the run's id.
+pub const RUN_ID: &str = "ai-agents-platform/run-id";
+/// Annotation on what a conformance run made: when it counts as left behind (RFC 3339).
+pub const EXPIRES: &str = "ai-agents-platform/expires";
+/// Annotation on a tenant's namespace: its name for people.
+pub const TENANT_NAME: &str = "ai-agents-platform/tenant-name";
+
+/// The prefix of every tenant's namespace; the tenant's id follows.
+pub const NAMESPACE_PREFIX: &str = "ai-agents-";

@@ -1,0 +1,59 @@
+//! One object as it will be sent, and how an object is named in messages. Making manifests is left to
+//! [`crate::render`], sending them to [`crate::apply`].
+
+use crate::kinds::Kind;
+use kube::core::DynamicObject;
+use std::fmt;
+
+/// One object out of a template, checked: its kind is one that we know, its namespace the tenant's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// The file it is written to, as in `namespace-acme.yaml`.
+    pub file_name: String,
+    /// The template it comes from, as in `namespace`.
+    pub template: String,
+    /// Its kind.
+    pub kind: &'static Kind,
+    /// The object: typed metadata, the rest as JSON.
+    pub object: DynamicObject,
+}
+
+impl Manifest {
+    /// The object's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.object.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// How messages name it.
+    #[must_use]
+    pub fn reference(&self) -> ObjectRef {
+        ObjectRef {
+            kind: self.kind.kind.to_owned(),
+            name: self.name().to_owned(),
+            namespace: self.object.metadata.namespace.clone(),
+        }
+    }
+}
+
+/// Names an object in messages and results: `Deployment ai-agents-api in ai-agents-acme`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub struct ObjectRef {
+    /// Its kind, as in `Deployment`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its namespace; none for cluster-scoped kinds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)?;
+        match &self.namespace {
+            Some(namespace) => write!(f, " in {namespace}"),
+            None => Ok(()),
+        }
+    }
+}

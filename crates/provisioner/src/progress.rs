@@ -1,0 +1,54 @@
+//! What happens on the cluster, as it happens: one event enum between the operations and whoever
+//! shows them. How it is shown is left to the caller.
+
+use crate::manifest::ObjectRef;
+use crate::ready::Missing;
+
+/// Something that happened, or that is awaited, on the way of an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// The object did not exist and was made.
+    Created(ObjectRef),
+    /// The object existed and was changed.
+    Updated(ObjectRef),
+    /// The object existed and was as wanted; nothing was written.
+    Unchanged(ObjectRef),
+    /// The object was ours, the templates no longer contain it, and it was deleted.
+    Pruned(ObjectRef),
+    /// The object was told to go, on the way of a deletion.
+    Deleted(ObjectRef),
+    /// What is still missing; sent whenever it changes, never for an empty list.
+    Waiting(Vec<Missing>),
+    /// These objects are still there; sent whenever the set changes.
+    Leaving(Vec<ObjectRef>),
+    /// Everything that was awaited is there.
+    Ready,
+    /// A passing failure, and what will be done about it.
+    Retrying {
+        /// What was attempted, as in `apply Deployment ai-agents-api in ai-agents-acme`.
+        what: String,
+        /// Why it failed.
+        why: String,
+    },
+}
+
+/// Listens to the [`Step`]s of an operation. Called from the task that runs it: must not block.
+pub trait Progress: Sync {
+    /// Takes note of one step.
+    fn step(&self, step: &Step);
+}
+
+/// Listens to nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn step(&self, _: &Step) {}
+}
+
+impl<F: Fn(&Step) + Sync> Progress for F {
+    fn step(&self, step: &Step) {
+        self(step);
+    }
+}

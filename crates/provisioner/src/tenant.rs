@@ -1,0 +1,344 @@
+//! What a tenant is: everything that its templates can vary, with the platform's standard values. Pure;
+//! reading a tenant file is left to [`crate::yaml`], filling templates to [`crate::render`].
+
+use crate::names::{
+    Argument, DisplayName, DnsName, DomainName, ImageReference, InvalidValue, Ipv4Range, LabelValue, TenantId,
+};
+use crate::quantity::Quantity;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::num::NonZeroU16;
+
+/// One tenant and everything about it that templates can vary. Only `id` is required in a tenant file; the rest has the values
+/// of [`Tenant::standard`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Tenant {
+    /// The id: namespace, labels and object names derive from it.
+    pub id: TenantId,
+    /// The name for people; the id where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<DisplayName>,
+    /// The limits of the whole namespace.
+    #[serde(default)]
+    pub quota: Quota,
+    /// What a container gets that says nothing about its resources.
+    #[serde(default = "WorkloadSize::container_defaults")]
+    pub container_defaults: WorkloadSize,
+    /// The API.
+    #[serde(default = "Workload::api")]
+    pub api: Workload,
+    /// The worker.
+    #[serde(default = "Workload::worker")]
+    pub worker: Workload,
+    /// When nodes fetch images.
+    #[serde(default)]
+    pub image_pull_policy: ImagePullPolicy,
+    /// PostgreSQL and Redis.
+    #[serde(default)]
+    pub shared_services: SharedServices,
+    /// Who may call the API from outside.
+    #[serde(default)]
+    pub ingress: Ingress,
+    /// What the tenant reaches outside of the cluster.
+    #[serde(default)]
+    pub internet: Internet,
+    /// How the cluster resolves names.
+    #[serde(default)]
+    pub dns: Dns,
+}
+
+impl Tenant {
+    /// A tenant with the platform's standard values.
+    #[must_use]
+    pub fn standard(id: TenantId) -> Self {
+        Self {
+            id,
+            name: None,
+            quota: Quota::default(),
+            container_defaults: WorkloadSize::container_defaults(),
+            api: Workload::api(),
+            worker: Workload::worker(),
+            image_pull_policy: ImagePullPolicy::default(),
+            shared_services: SharedServices::default(),
+            ingress: Ingress::default(),
+            internet: Internet::default(),
+            dns: Dns::default(),
+        }
+    }
+
+    /// The tenant's namespace.
+    #[must_use]
+    pub fn namespace(&self) -> String {
+        self.id.namespace()
+    }
+
+    /// The name for people.
+    #[must_use]
+    pub fn display_name(&self) -> &str {
+        self.name.as_ref().map_or(self.id.as_str(), DisplayName::as_str)
+    }
+}
+
+/// Metadata put on the namespace besides the platform's own: a conformance run marks what it made with its
+/// id ([`crate::labels::RUN_ID`]) and expiry ([`crate::labels::EXPIRES`]). Empty by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// Labels, added to the namespace's.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations, added to the namespace's.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The ResourceQuota `tenant-{id}-quota`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Quota {
+    /// `requests.cpu`
+    pub requests_cpu: Quantity,
+    /// `limits.cpu`
+    pub limits_cpu: Quantity,
+    /// `requests.memory`
+    pub requests_memory: Quantity,
+    /// `limits.memory`
+    pub limits_memory: Quantity,
+    /// `requests.storage`
+    pub requests_storage: Quantity,
+    /// `pods`
+    pub pods: u32,
+}
+
+/// A constant of this file; that each is valid is tested.
+fn fixed<T: std::str::FromStr<Err = InvalidValue>>(text: &str) -> T {
+    #[allow(
+        clippy::panic,
+        reason = "constants of this file only; the test of the standard tenant reads each"
+    )]
+    text.parse()
+        .unwrap_or_else(|error: InvalidValue| panic!("{error}"))
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self {
+            requests_cpu: fixed("2"),
+            limits_cpu: fixed("4"),
+            requests_memory: fixed("4Gi"),
+            limits_memory: fixed("8Gi"),
+            requests_storage: fixed("20Gi"),
+            pods: 10,
+        }
+    }
+}
+
+/// What one container asks for and may use at most.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct WorkloadSize {
+    /// CPU that the scheduler sets aside.
+    pub cpu_request: Quantity,
+    /// CPU at most.
+    pub cpu_limit: Quantity,
+    /// Memory that the scheduler sets aside.
+    pub memory_request: Quantity,
+    /// Memory at most.
+    pub memory_limit: Quantity,
+}
+
+impl WorkloadSize {
+    fn of(cpu_request: &str, cpu_limit: &str, memory_request: &str, memory_limit: &str) -> Self {
+        Self {
+            cpu_request: fixed(cpu_request),
+            cpu_limit: fixed(cpu_limit),
+            memory_request: fixed(memory_request),
+            memory_limit: fixed(memory_limit),
+        }
+    }
+
+    fn container_defaults() -> Self {
+        Self::of("50m", "500m", "64Mi", "512Mi")
+    }
+}
+
+/// One Deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Workload {
+    /// How many pods.
+    pub replicas: u16,
+    /// The size of each pod's one container.
+    pub size: WorkloadSize,
+    /// The image.
+    pub image: ImageReference,
+    /// The entry point; the image's own where empty.
+    pub command: Vec<Argument>,
+    /// Its arguments; the image's own where empty.
+    pub args: Vec<Argument>,
+    /// What is run inside to see whether it is ready. The API is asked over HTTP instead and ignores it; a worker without one is
+    /// ready as soon as it runs.
+    pub readiness_command: Vec<Argument>,
+}
+
+impl Workload {
+    fn api() -> Self {
+        Self {
+            replicas: 1,
+            size: WorkloadSize::of("50m", "500m", "64Mi", "1Gi"),
+            image: fixed("ai-agents.local/probe:1"),
+            command: Vec::new(),
+            args: ["serve", "--tcp", "8000"].map(fixed).to_vec(),
+            readiness_command: Vec::new(),
+        }
+    }
+
+    fn worker() -> Self {
+        Self {
+            size: WorkloadSize::of("100m", "500m", "128Mi", "1Gi"),
+            readiness_command: ["/probe", "witness"].map(fixed).to_vec(),
+            ..Self::api()
+        }
+    }
+}
+
+/// When nodes fetch images.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImagePullPolicy {
+    /// Unless the node has the image.
+    #[default]
+    IfNotPresent,
+    /// On every start.
+    Always,
+    /// Never: the image was loaded onto the nodes.
+    Never,
+}
+
+/// The services that all tenants share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct SharedServices {
+    /// The namespace they live in.
+    pub namespace: DnsName,
+    /// PostgreSQL.
+    pub postgresql: SharedService,
+    /// Redis.
+    pub redis: SharedService,
+}
+
+impl Default for SharedServices {
+    fn default() -> Self {
+        Self {
+            namespace: fixed("database"),
+            postgresql: SharedService::of("postgresql", 5432, "ai-agents-postgresql"),
+            redis: SharedService::of("redis", 6379, "ai-agents-redis"),
+        }
+    }
+}
+
+/// One shared service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SharedService {
+    /// The name of its Service.
+    pub service: DnsName,
+    /// Its port, the same on Service and pods.
+    pub port: NonZeroU16,
+    /// The label `app` of its pods.
+    pub pod_app: LabelValue,
+}
+
+impl SharedService {
+    fn of(service: &str, port: u16, pod_app: &str) -> Self {
+        Self {
+            service: fixed(service),
+            port: NonZeroU16::new(port).unwrap_or(NonZeroU16::MIN),
+            pod_app: fixed(pod_app),
+        }
+    }
+}
+
+/// Who may call the API from outside of the namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Ingress {
+    /// The ingress controller's namespace.
+    pub namespace: DnsName,
+    /// How that namespace is recognised.
+    pub selector: NamespaceSelector,
+}
+
+impl Default for Ingress {
+    fn default() -> Self {
+        Self {
+            namespace: fixed("ingress-nginx"),
+            selector: NamespaceSelector::default(),
+        }
+    }
+}
+
+/// The label by which a policy selects a namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NamespaceSelector {
+    /// `kubernetes.io/metadata.name`, which the API server sets: nobody else can wear it.
+    #[default]
+    MetadataName,
+    /// `name`, which whoever owns a namespace can set: for clusters whose rules are written so.
+    NameLabel,
+}
+
+impl NamespaceSelector {
+    /// The label's key.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::MetadataName => "kubernetes.io/metadata.name",
+            Self::NameLabel => "name",
+        }
+    }
+}
+
+/// What the tenant reaches outside of the cluster, on TCP 80 and 443.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Internet {
+    /// Ranges that are not the internet: the cluster's pods, services and nodes, private networks, the cloud's metadata service.
+    pub except: Vec<Ipv4Range>,
+}
+
+impl Default for Internet {
+    fn default() -> Self {
+        let except = [
+            "10.0.0.0/8",
+            "100.64.0.0/10",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+        ];
+        Self {
+            except: except.map(fixed).to_vec(),
+        }
+    }
+}
+
+/// How the cluster resolves names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Dns {
+    /// The namespace of its DNS pods.
+    pub namespace: DnsName,
+    /// The label `k8s-app` of its DNS pods.
+    pub pod_app: LabelValue,
+    /// The domain that names of Services end in.
+    pub cluster_domain: DomainName,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self {
+            namespace: fixed("kube-system"),
+            pod_app: fixed("kube-dns"),
+            cluster_domain: fixed("cluster.local"),
+        }
+    }
+}
