@@ -2,11 +2,13 @@
 
 use clap::{Args, Parser, Subcommand};
 use probe::attempt::{self, Finished};
+use probe::protocol::MAX_CONCURRENCY;
 use probe::serve::{Config, Server};
 use probe::{Failure, witness};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::process::ExitCode;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The exit code of a request that was refused, as of a command line that is wrong.
@@ -87,7 +89,7 @@ fn parse_ports(list: &str) -> Result<Ports, String> {
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
@@ -111,6 +113,15 @@ fn main() -> ExitCode {
     // A name that is still being resolved, or a stdin that stays open, must not hold up the end.
     runtime.shutdown_background();
     result.unwrap_or_else(|failure| failed(&failure))
+}
+
+/// Threads are for names being resolved, which may last longer than the attempts that wanted them: twice as
+/// many as attempts at once, and not as many as a small pod's limit of processes.
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2 * MAX_CONCURRENCY)
+        .build()
 }
 
 async fn serve(args: ServeArgs) -> Result<ExitCode, Failure> {

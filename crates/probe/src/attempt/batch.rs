@@ -78,3 +78,137 @@ fn lost(error: &std::io::Error) -> Failure {
         "keep reading stdout until the summary line has come",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Ending, Line, VERSION};
+    use std::io::{self, ErrorKind};
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, Instant};
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::UdpSocket;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Write::write(&mut *self.0.lock().unwrap(), bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Sink {
+        fn lines(&self) -> Vec<Line> {
+            let bytes = self.0.lock().unwrap();
+            assert!(bytes.ends_with(b"\n"));
+            bytes
+                .trim_ascii_end()
+                .split(|&b| b == b'\n')
+                .map(|l| serde_json::from_slice(l).unwrap())
+                .collect()
+        }
+    }
+
+    /// A request for datagrams to a peer that never answers.
+    fn request(silent: &UdpSocket, count: u32, concurrency: usize, timeout_ms: u64) -> Vec<u8> {
+        let port = silent.local_addr().unwrap().port();
+        let attempt = |id| {
+            serde_json::json!({"id": id, "protocol": "udp", "host": "127.0.0.1", "port": port,
+                               "nonce": format!("nonce-{id:04}"), "timeout_ms": timeout_ms})
+        };
+        let attempts: Vec<_> = (0..count).map(attempt).collect();
+        let request =
+            serde_json::json!({"version": VERSION, "concurrency": concurrency, "attempts": attempts});
+        format!("{request}\n").into_bytes()
+    }
+
+    async fn silent() -> UdpSocket {
+        UdpSocket::bind("127.0.0.1:0").await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn each_attempt_has_one_outcome_and_the_summary_is_last_while_stdin_stays_open() {
+        let (mut caller, stdin) = tokio::io::duplex(1 << 16);
+        let (silent, sink) = (silent().await, Sink::default());
+        caller.write_all(&request(&silent, 9, 4, 20)).await.unwrap();
+        assert_eq!(run(stdin, sink.clone()).await, Ok(Finished::Done));
+        drop(caller);
+        let mut lines = sink.lines();
+        assert_eq!(
+            lines.pop(),
+            Some(Line::Summary(Summary {
+                done: 9,
+                refused: None
+            }))
+        );
+        let mut ids: Vec<_> = lines.iter().map(|line| id_of(line, Ending::TimedOut)).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, Vec::from_iter(0..9));
+    }
+
+    fn id_of(line: &Line, ending: Ending) -> u32 {
+        match line {
+            Line::Outcome(outcome) if outcome.ending == ending => outcome.id,
+            line => panic!("expected an outcome that ended {ending:?}: {line:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_are_under_way_than_asked() {
+        let (silent, begun) = (silent().await, Instant::now());
+        run(request(&silent, 9, 3, 30).as_slice(), Sink::default())
+            .await
+            .unwrap();
+        assert!(
+            begun.elapsed() >= Duration::from_millis(3 * 30),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
+
+    #[tokio::test]
+    async fn a_refused_request_sends_nothing() {
+        let (silent, sink) = (silent().await, Sink::default());
+        let finished = run(request(&silent, 2, 65, 100).as_slice(), sink.clone()).await;
+        assert_eq!(finished, Ok(Finished::Refused));
+        let refused = Some("expected a concurrency from 1 to 64, got 65".to_owned());
+        assert_eq!(sink.lines(), [Line::Summary(Summary { done: 0, refused })]);
+        assert_eq!(
+            silent.try_recv(&mut [0]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+    }
+
+    /// A reader that is gone.
+    struct Gone;
+
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn it_stops_when_nobody_reads() {
+        let (silent, begun) = (silent().await, Instant::now());
+        let failure = run(request(&silent, 2000, 1, 100).as_slice(), Gone)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            failure.starts_with("cannot write the outcomes to stdout: broken pipe"),
+            "{failure}"
+        );
+        assert!(
+            begun.elapsed() < Duration::from_secs(100),
+            "all 2000 would take 200 s"
+        );
+    }
+}

@@ -13,6 +13,8 @@ mod request;
 mod resolve;
 mod stream;
 mod tcp;
+#[cfg(test)]
+mod tests;
 
 pub use batch::{Finished, run};
 

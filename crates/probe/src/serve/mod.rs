@@ -2,6 +2,8 @@
 //! so everything is bounded: connections at once, bytes and time of each, the length of an answer, memory.
 
 mod tcp;
+#[cfg(test)]
+mod tests;
 mod udp;
 
 use crate::protocol::{Listening, Protocol, Sighting};
@@ -49,11 +51,17 @@ struct Shared {
 }
 
 impl Server {
-    /// Binds every port, or none for long.
+    /// Binds every port, or fails with none kept.
     ///
     /// # Errors
     /// Names the port (or the control socket) that cannot be had, and the remedy.
     pub async fn bind(config: &Config) -> Result<Self, Failure> {
+        if config.tcp.is_empty() && config.udp.is_empty() {
+            return Err(Failure::new(
+                "no port to listen on",
+                "give --tcp or --udp, or set PROBE_TCP or PROBE_UDP",
+            ));
+        }
         let bind = config.bind.unwrap_or_else(any_address);
         let control = Control::bind(&config.control)?;
         let (mut tcp, mut udp) = (Vec::new(), Vec::new());
