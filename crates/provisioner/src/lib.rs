@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod cluster;
 pub mod delete;
+pub mod fit;
 pub mod kinds;
 pub mod labels;
 pub mod manifest;
@@ -18,6 +19,8 @@ pub mod ready;
 pub mod render;
 pub mod template;
 pub mod tenant;
+pub mod variables;
+mod yaml;
 
 pub use apply::{Applied, ApplyError, ApplyOptions, apply};
 pub use cluster::{ConnectError, ConnectOptions, Connection, client_with_token, connect};
@@ -28,6 +31,6 @@ pub use ownership::{Ownership, OwnershipError, ownership};
 pub use progress::{Progress, Silent, Step};
 pub use quantity::Quantity;
 pub use ready::{Missing, NotReady, Reason, wait_ready};
-pub use render::{RenderError, render};
+pub use render::{RenderError, render, render_platform};
 pub use template::{TemplateError, Templates};
-pub use tenant::{Quota, Stamp, Tenant};
+pub use tenant::{Platform, Quota, Stamp, Tenant};

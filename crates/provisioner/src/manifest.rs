@@ -2,6 +2,8 @@
 //! [`crate::render`], sending them to [`crate::apply`].
 
 use crate::kinds::Kind;
+use crate::yaml;
+pub use crate::yaml::YamlError;
 use kube::core::DynamicObject;
 use std::fmt;
 
@@ -23,6 +25,14 @@ impl Manifest {
     #[must_use]
     pub fn name(&self) -> &str {
         self.object.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The object as YAML, the same for the same object.
+    ///
+    /// # Errors
+    /// The object has a value that YAML cannot hold; none that comes out of a template does.
+    pub fn to_yaml(&self) -> Result<String, YamlError> {
+        yaml::write(&self.object)
     }
 
     /// How messages name it.

@@ -294,3 +294,80 @@ fn ipv4_range(value: &str) -> Result<(), InvalidValue> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::word("acme")]
+    #[case::dashes("acme-corp-2")]
+    #[case::one_letter("a")]
+    #[case::digits("007")]
+    #[case::looks_like_a_bool("no")]
+    #[case::default("default")]
+    #[case::longest("a23456789-123456789-123456789-123456789-123456789-123")]
+    fn tenant_ids_that_become_namespaces(#[case] id: &str) {
+        let id: TenantId = id.parse().unwrap();
+        assert!(id.namespace().len() <= 63);
+    }
+
+    #[rstest]
+    #[case::empty("", "is empty")]
+    #[case::upper("UPPER", "has 'U' at position 1")]
+    #[case::underscore("a_b", "has '_' at position 2")]
+    #[case::dot("a.b", "has '.' at position 2")]
+    #[case::space("a b", "has ' ' at position 2")]
+    #[case::slash("../x", "has '.' at position 1")]
+    #[case::newline("a\nb", "has '\\n' at position 2")]
+    #[case::umlaut("m\u{fc}ller", "has '\u{fc}' at position 2")]
+    #[case::leading_dash("-a", "starts with '-'")]
+    #[case::trailing_dash("a-", "ends with '-'")]
+    #[case::too_long("a23456789-123456789-123456789-123456789-123456789-1234", "has 54 characters")]
+    fn tenant_ids_that_do_not(#[case] id: &str, #[case] problem: &str) {
+        let error = id.parse::<TenantId>().unwrap_err();
+        assert_eq!(error.problem, problem);
+        assert!(
+            error.to_string().contains("use 1 to 53 of a-z, 0-9 and '-'"),
+            "{error}"
+        );
+    }
+
+    #[rstest]
+    #[case::network("10.0.0.0/8", true)]
+    #[case::one_address("203.0.113.10/32", true)]
+    #[case::everything("0.0.0.0/0", true)]
+    #[case::no_length("10.0.0.0", false)]
+    #[case::host_bits("10.1.0.0/8", false)]
+    #[case::too_long("10.0.0.0/33", false)]
+    #[case::signed("10.0.0.0/+8", false)]
+    #[case::ipv6("fd00::/8", false)]
+    #[case::injected("10.0.0.0/8\n", false)]
+    fn address_ranges(#[case] range: &str, #[case] valid: bool) {
+        assert_eq!(range.parse::<Ipv4Range>().is_ok(), valid);
+    }
+
+    #[rstest]
+    #[case::plain("ai-agents.local/probe:1", true)]
+    #[case::digest("r.example:5000/a/b@sha256:0123", true)]
+    #[case::empty("", false)]
+    #[case::quote("a\"b", false)]
+    #[case::newline("a\nb", false)]
+    #[case::braces("{{TENANT_ID}}", false)]
+    fn images(#[case] image: &str, #[case] valid: bool) {
+        assert_eq!(image.parse::<ImageReference>().is_ok(), valid);
+    }
+
+    #[rstest]
+    #[case::plain("Acme Corp. (EU)", true)]
+    #[case::letters("\u{dc}bung & S\u{f6}hne", true)]
+    #[case::empty("", false)]
+    #[case::colon("a: b", false)]
+    #[case::hash("a #b", false)]
+    #[case::quote("a\"", false)]
+    #[case::newline("a\nkind: ClusterRole", false)]
+    fn display_names(#[case] name: &str, #[case] valid: bool) {
+        assert_eq!(name.parse::<DisplayName>().is_ok(), valid);
+    }
+}

@@ -153,3 +153,43 @@ impl<'de> Deserialize<'de> for Quantity {
         deserializer.deserialize_any(Text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::whole("2", 2_000_000_000)]
+    #[case::milli("500m", 500_000_000)]
+    #[case::fraction("0.5", 500_000_000)]
+    #[case::bare_fraction(".5", 500_000_000)]
+    #[case::binary("4Gi", 4_294_967_296_000_000_000)]
+    #[case::decimal("1k", 1_000_000_000_000)]
+    #[case::finer_than_nano_rounds_up("0.5n", 1)]
+    fn values(#[case] text: &str, #[case] nanos: i128) {
+        assert_eq!(text.parse::<Quantity>().unwrap().nanos(), nanos);
+    }
+
+    #[rstest]
+    #[case::equal("2000m", "2", Ordering::Equal)]
+    #[case::binary_is_larger("1Gi", "1G", Ordering::Greater)]
+    #[case::smaller("999m", "1", Ordering::Less)]
+    fn compared_by_value(#[case] a: &str, #[case] b: &str, #[case] order: Ordering) {
+        assert_eq!(a.parse::<Quantity>().unwrap().cmp(&b.parse().unwrap()), order);
+    }
+
+    #[rstest]
+    #[case::empty("")]
+    #[case::point(".")]
+    #[case::negative("-1")]
+    #[case::two_points("1.2.3")]
+    #[case::unit("4GB")]
+    #[case::space("4 Gi")]
+    #[case::newline("4Gi\n")]
+    #[case::word("lots")]
+    #[case::huge("1234567890123456789Ei")]
+    fn refused(#[case] text: &str) {
+        assert!(text.parse::<Quantity>().is_err());
+    }
+}

@@ -1,13 +1,16 @@
 //! What a tenant is: everything that its templates can vary, with the platform's standard values. Pure;
 //! reading a tenant file is left to [`crate::yaml`], filling templates to [`crate::render`].
 
+mod changes;
+
 use crate::names::{
     Argument, DisplayName, DnsName, DomainName, ImageReference, InvalidValue, Ipv4Range, LabelValue, TenantId,
 };
 use crate::quantity::Quantity;
+use crate::yaml::{self, YamlError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 
 /// One tenant and everything about it that templates can vary. Only `id` is required in a tenant file; the rest has the values
 /// of [`Tenant::standard`].
@@ -23,17 +26,23 @@ pub struct Tenant {
     #[serde(default)]
     pub quota: Quota,
     /// What a container gets that says nothing about its resources.
-    #[serde(default = "WorkloadSize::container_defaults")]
+    #[serde(
+        default = "WorkloadSize::container_defaults",
+        deserialize_with = "changes::container_defaults"
+    )]
     pub container_defaults: WorkloadSize,
     /// The API.
-    #[serde(default = "Workload::api")]
+    #[serde(default = "Workload::api", deserialize_with = "changes::api")]
     pub api: Workload,
     /// The worker.
-    #[serde(default = "Workload::worker")]
+    #[serde(default = "Workload::worker", deserialize_with = "changes::worker")]
     pub worker: Workload,
     /// When nodes fetch images.
     #[serde(default)]
     pub image_pull_policy: ImagePullPolicy,
+    /// The user and group that API and worker run as; root is not possible.
+    #[serde(default = "nobody")]
+    pub run_as_user: NonZeroU32,
     /// PostgreSQL and Redis.
     #[serde(default)]
     pub shared_services: SharedServices,
@@ -60,11 +69,20 @@ impl Tenant {
             api: Workload::api(),
             worker: Workload::worker(),
             image_pull_policy: ImagePullPolicy::default(),
+            run_as_user: nobody(),
             shared_services: SharedServices::default(),
             ingress: Ingress::default(),
             internet: Internet::default(),
             dns: Dns::default(),
         }
+    }
+
+    /// Reads a tenant file. What it leaves out has the standard values; unknown and doubled fields are errors.
+    ///
+    /// # Errors
+    /// The field and line, and what is wrong there.
+    pub fn from_yaml(text: &str) -> Result<Self, YamlError> {
+        yaml::read(text)
     }
 
     /// The tenant's namespace.
@@ -78,6 +96,11 @@ impl Tenant {
     pub fn display_name(&self) -> &str {
         self.name.as_ref().map_or(self.id.as_str(), DisplayName::as_str)
     }
+}
+
+/// The user of images without one of their own, by custom.
+fn nobody() -> NonZeroU32 {
+    const { NonZeroU32::new(65532).unwrap() }
 }
 
 /// Metadata put on the namespace besides the platform's own: a conformance run marks what it made with its
@@ -132,8 +155,8 @@ impl Default for Quota {
 }
 
 /// What one container asks for and may use at most.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkloadSize {
     /// CPU that the scheduler sets aside.
     pub cpu_request: Quantity,
@@ -161,8 +184,8 @@ impl WorkloadSize {
 }
 
 /// One Deployment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Workload {
     /// How many pods.
     pub replicas: u16,
@@ -219,8 +242,10 @@ pub struct SharedServices {
     /// The namespace they live in.
     pub namespace: DnsName,
     /// PostgreSQL.
+    #[serde(deserialize_with = "changes::postgresql")]
     pub postgresql: SharedService,
     /// Redis.
+    #[serde(deserialize_with = "changes::redis")]
     pub redis: SharedService,
 }
 
@@ -235,8 +260,8 @@ impl Default for SharedServices {
 }
 
 /// One shared service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SharedService {
     /// The name of its Service.
     pub service: DnsName,
@@ -254,6 +279,16 @@ impl SharedService {
             pod_app: fixed(pod_app),
         }
     }
+}
+
+/// What the platform's templates vary, besides what tenants do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Platform {
+    /// PostgreSQL and Redis.
+    pub shared_services: SharedServices,
+    /// Namespaces whose pods may reach the shared services, besides the tenants' and the services' own.
+    pub database_client_namespaces: Vec<DnsName>,
 }
 
 /// Who may call the API from outside of the namespace.

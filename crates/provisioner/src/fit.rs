@@ -1,0 +1,160 @@
+//! Whether a tenant's values agree with each other: requests within limits, and workloads, in the middle of a rollout,
+//! within the quota. Pure.
+
+use crate::quantity::Quantity;
+use crate::tenant::{Tenant, Workload, WorkloadSize};
+
+/// Values of a tenant that contradict each other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {value} {problem}; {remedy}")]
+pub struct InvalidTenant {
+    /// The field of the tenant file.
+    pub field: String,
+    /// Its value.
+    pub value: String,
+    /// What it contradicts.
+    pub problem: String,
+    /// What to change.
+    pub remedy: &'static str,
+}
+
+/// # Errors
+/// The first contradiction, in the order of the tenant file.
+pub(crate) fn check(tenant: &Tenant) -> Result<(), InvalidTenant> {
+    requests_within_limits("containerDefaults", &tenant.container_defaults)?;
+    requests_within_limits("api.size", &tenant.api.size)?;
+    requests_within_limits("worker.size", &tenant.worker.size)?;
+    let quota = &tenant.quota;
+    let dimensions: [(&str, &Quantity, fn(&WorkloadSize) -> &Quantity, Unit); 4] = [
+        (
+            "quota.requestsCpu",
+            &quota.requests_cpu,
+            |size| &size.cpu_request,
+            Unit::Cores,
+        ),
+        (
+            "quota.limitsCpu",
+            &quota.limits_cpu,
+            |size| &size.cpu_limit,
+            Unit::Cores,
+        ),
+        (
+            "quota.requestsMemory",
+            &quota.requests_memory,
+            |size| &size.memory_request,
+            Unit::Bytes,
+        ),
+        (
+            "quota.limitsMemory",
+            &quota.limits_memory,
+            |size| &size.memory_limit,
+            Unit::Bytes,
+        ),
+    ];
+    for (field, hard, of, unit) in dimensions {
+        let needed = [&tenant.api, &tenant.worker]
+            .into_iter()
+            .map(|workload| pods_in_rollout(workload).saturating_mul(of(&workload.size).nanos()))
+            .fold(0, i128::saturating_add);
+        if needed > hard.nanos() {
+            return Err(too_small(field, hard.as_str(), &unit.show(needed)));
+        }
+    }
+    let pods = pods_in_rollout(&tenant.api) + pods_in_rollout(&tenant.worker);
+    if pods > i128::from(quota.pods) {
+        return Err(too_small(
+            "quota.pods",
+            &quota.pods.to_string(),
+            &pods.to_string(),
+        ));
+    }
+    Ok(())
+}
+
+/// The templates roll out with one pod more than wanted.
+fn pods_in_rollout(workload: &Workload) -> i128 {
+    let replicas = i128::from(workload.replicas);
+    if replicas == 0 { 0 } else { replicas + 1 }
+}
+
+fn too_small(field: &str, value: &str, needed: &str) -> InvalidTenant {
+    InvalidTenant {
+        field: field.to_owned(),
+        value: value.to_owned(),
+        problem: format!(
+            "is less than the {needed} that API and worker need with one more pod each in a rollout"
+        ),
+        remedy: "raise it, or lower replicas or sizes",
+    }
+}
+
+fn requests_within_limits(field: &str, size: &WorkloadSize) -> Result<(), InvalidTenant> {
+    let pairs = [
+        ("cpuRequest", &size.cpu_request, "cpuLimit", &size.cpu_limit),
+        (
+            "memoryRequest",
+            &size.memory_request,
+            "memoryLimit",
+            &size.memory_limit,
+        ),
+    ];
+    match pairs.into_iter().find(|(_, request, _, limit)| request > limit) {
+        None => Ok(()),
+        Some((name, request, limit_name, limit)) => Err(InvalidTenant {
+            field: format!("{field}.{name}"),
+            value: request.to_string(),
+            problem: format!("is more than {limit_name} {limit}"),
+            remedy: "lower the request or raise the limit",
+        }),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Unit {
+    Cores,
+    Bytes,
+}
+
+impl Unit {
+    fn show(self, nanos: i128) -> String {
+        const WHOLE: i128 = 1_000_000_000;
+        match self {
+            Self::Cores if nanos % WHOLE == 0 => (nanos / WHOLE).to_string(),
+            Self::Cores => format!("{}m", nanos / 1_000_000),
+            Self::Bytes if nanos % (WHOLE << 20) == 0 => format!("{}Mi", nanos / (WHOLE << 20)),
+            Self::Bytes => (nanos / WHOLE).to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn tenant() -> Tenant {
+        Tenant::standard("acme".parse().unwrap())
+    }
+
+    #[test]
+    fn the_standard_tenant_fits_with_up_to_three_workers() {
+        for replicas in 0..=3 {
+            let mut tenant = tenant();
+            tenant.worker.replicas = replicas;
+            assert_eq!(check(&tenant), Ok(()), "{replicas} workers");
+        }
+    }
+
+    #[rstest]
+    #[case::workers(|t: &mut Tenant| t.worker.replicas = 6, "quota.limitsCpu 4 is less than the 4500m")]
+    #[case::memory(|t: &mut Tenant| t.worker.size.memory_limit = "4Gi".parse().unwrap(), "quota.limitsMemory 8Gi is less than the 10240Mi")]
+    #[case::requests(|t: &mut Tenant| t.quota.requests_cpu = "200m".parse().unwrap(), "quota.requestsCpu 200m is less than the 300m")]
+    #[case::pods(|t: &mut Tenant| t.quota.pods = 3, "quota.pods 3 is less than the 4 ")]
+    #[case::upside_down(|t: &mut Tenant| t.api.size.cpu_request = "1".parse().unwrap(), "api.size.cpuRequest 1 is more than cpuLimit 500m")]
+    fn contradictions_are_named(#[case] change: fn(&mut Tenant), #[case] message: &str) {
+        let mut tenant = tenant();
+        change(&mut tenant);
+        let error = check(&tenant).unwrap_err().to_string();
+        assert!(error.starts_with(message), "{error}");
+    }
+}

@@ -1,0 +1,104 @@
+//! The variables that templates may use: one table, from which rendering, its error messages and
+//! `docs/templates.md` derive. Values come out of validated types only.
+
+use crate::tenant::{Platform, SharedServices, Tenant};
+use serde_json::{Map, Value, json};
+
+/// One variable of a template.
+pub struct Variable<T> {
+    /// Its name, as in `{{NAME}}`.
+    pub name: &'static str,
+    /// What it holds.
+    pub about: &'static str,
+    /// The field of the tenant file (or of the platform's settings) that it comes from.
+    pub field: &'static str,
+    /// Its value: a string, a number or a list of strings.
+    pub value: fn(&T) -> Value,
+}
+
+const fn variable<T>(
+    name: &'static str,
+    field: &'static str,
+    about: &'static str,
+    value: fn(&T) -> Value,
+) -> Variable<T> {
+    Variable {
+        name,
+        about,
+        field,
+        value,
+    }
+}
+
+/// The values of all variables of a table.
+pub(crate) fn values<T>(table: &[Variable<T>], of: &T) -> Map<String, Value> {
+    table
+        .iter()
+        .map(|variable| (variable.name.to_owned(), (variable.value)(of)))
+        .collect()
+}
+
+/// What a tenant's templates may use.
+#[rustfmt::skip] // A table: one line each.
+pub static TENANT: &[Variable<Tenant>] = &[
+    variable("TENANT_ID", "id", "the tenant's id", |t| json!(t.id)),
+    variable("TENANT_NAME", "name", "its name for people; the id where none is given", |t| json!(t.display_name())),
+    variable("NAMESPACE", "id", "its namespace, `ai-agents-{id}`", |t| json!(t.namespace())),
+    variable("RESOURCE_QUOTA_CPU_REQUESTS", "quota.requestsCpu", "quota: `requests.cpu`", |t| json!(t.quota.requests_cpu)),
+    variable("RESOURCE_QUOTA_CPU_LIMITS", "quota.limitsCpu", "quota: `limits.cpu`", |t| json!(t.quota.limits_cpu)),
+    variable("RESOURCE_QUOTA_MEMORY_REQUESTS", "quota.requestsMemory", "quota: `requests.memory`", |t| json!(t.quota.requests_memory)),
+    variable("RESOURCE_QUOTA_MEMORY_LIMITS", "quota.limitsMemory", "quota: `limits.memory`", |t| json!(t.quota.limits_memory)),
+    variable("RESOURCE_QUOTA_STORAGE", "quota.requestsStorage", "quota: `requests.storage`", |t| json!(t.quota.requests_storage)),
+    variable("RESOURCE_QUOTA_PODS", "quota.pods", "quota: `pods`", |t| json!(t.quota.pods)),
+    variable("CONTAINER_DEFAULT_CPU_REQUEST", "containerDefaults.cpuRequest", "CPU request of a container that names none", |t| json!(t.container_defaults.cpu_request)),
+    variable("CONTAINER_DEFAULT_CPU_LIMIT", "containerDefaults.cpuLimit", "CPU limit of a container that names none", |t| json!(t.container_defaults.cpu_limit)),
+    variable("CONTAINER_DEFAULT_MEMORY_REQUEST", "containerDefaults.memoryRequest", "memory request of a container that names none", |t| json!(t.container_defaults.memory_request)),
+    variable("CONTAINER_DEFAULT_MEMORY_LIMIT", "containerDefaults.memoryLimit", "memory limit of a container that names none", |t| json!(t.container_defaults.memory_limit)),
+    variable("IMAGE_API", "api.image", "image of the API", |t| json!(t.api.image)),
+    variable("API_COMMAND", "api.command", "list: entry point of the API; the image's own where empty", |t| json!(t.api.command)),
+    variable("API_ARGS", "api.args", "list: arguments of the API; the image's own where empty", |t| json!(t.api.args)),
+    variable("API_REPLICAS", "api.replicas", "pods of the API", |t| json!(t.api.replicas)),
+    variable("API_CPU_REQUEST", "api.size.cpuRequest", "CPU request of an API pod", |t| json!(t.api.size.cpu_request)),
+    variable("API_CPU_LIMIT", "api.size.cpuLimit", "CPU limit of an API pod", |t| json!(t.api.size.cpu_limit)),
+    variable("API_MEMORY_REQUEST", "api.size.memoryRequest", "memory request of an API pod", |t| json!(t.api.size.memory_request)),
+    variable("API_MEMORY_LIMIT", "api.size.memoryLimit", "memory limit of an API pod", |t| json!(t.api.size.memory_limit)),
+    variable("IMAGE_WORKER", "worker.image", "image of the worker", |t| json!(t.worker.image)),
+    variable("WORKER_COMMAND", "worker.command", "list: entry point of the worker; the image's own where empty", |t| json!(t.worker.command)),
+    variable("WORKER_ARGS", "worker.args", "list: arguments of the worker; the image's own where empty", |t| json!(t.worker.args)),
+    variable("WORKER_READINESS_COMMAND", "worker.readinessCommand", "list: what is run in the worker to see whether it is ready; no probe where empty", |t| json!(t.worker.readiness_command)),
+    variable("WORKER_REPLICAS", "worker.replicas", "pods of the worker", |t| json!(t.worker.replicas)),
+    variable("WORKER_CPU_REQUEST", "worker.size.cpuRequest", "CPU request of a worker pod", |t| json!(t.worker.size.cpu_request)),
+    variable("WORKER_CPU_LIMIT", "worker.size.cpuLimit", "CPU limit of a worker pod", |t| json!(t.worker.size.cpu_limit)),
+    variable("WORKER_MEMORY_REQUEST", "worker.size.memoryRequest", "memory request of a worker pod", |t| json!(t.worker.size.memory_request)),
+    variable("WORKER_MEMORY_LIMIT", "worker.size.memoryLimit", "memory limit of a worker pod", |t| json!(t.worker.size.memory_limit)),
+    variable("IMAGE_PULL_POLICY", "imagePullPolicy", "when nodes fetch images", |t| json!(t.image_pull_policy)),
+    variable("RUN_AS_USER", "runAsUser", "user and group id of API and worker, not 0", |t| json!(t.run_as_user)),
+    variable("SHARED_SERVICES_NAMESPACE", "sharedServices.namespace", "namespace of PostgreSQL and Redis", |t| json!(t.shared_services.namespace)),
+    variable("POSTGRESQL_SERVICE", "sharedServices.postgresql.service", "name of PostgreSQL's Service", |t| json!(t.shared_services.postgresql.service)),
+    variable("POSTGRESQL_PORT", "sharedServices.postgresql.port", "PostgreSQL's port", |t| json!(t.shared_services.postgresql.port)),
+    variable("POSTGRESQL_POD_APP", "sharedServices.postgresql.podApp", "label `app` of PostgreSQL's pods", |t| json!(t.shared_services.postgresql.pod_app)),
+    variable("REDIS_SERVICE", "sharedServices.redis.service", "name of Redis' Service", |t| json!(t.shared_services.redis.service)),
+    variable("REDIS_PORT", "sharedServices.redis.port", "Redis' port", |t| json!(t.shared_services.redis.port)),
+    variable("REDIS_POD_APP", "sharedServices.redis.podApp", "label `app` of Redis' pods", |t| json!(t.shared_services.redis.pod_app)),
+    variable("INGRESS_NAMESPACE", "ingress.namespace", "namespace of the ingress controller", |t| json!(t.ingress.namespace)),
+    variable("INGRESS_NAMESPACE_LABEL", "ingress.selector", "label by which policies recognise that namespace: `metadataName` or `nameLabel`", |t| json!(t.ingress.selector.label())),
+    variable("INTERNET_EXCEPT", "internet.except", "list: address ranges that are not the internet", |t| json!(t.internet.except)),
+    variable("DNS_NAMESPACE", "dns.namespace", "namespace of the cluster's DNS pods", |t| json!(t.dns.namespace)),
+    variable("DNS_POD_APP", "dns.podApp", "label `k8s-app` of the cluster's DNS pods", |t| json!(t.dns.pod_app)),
+    variable("CLUSTER_DOMAIN", "dns.clusterDomain", "domain that names of Services end in", |t| json!(t.dns.cluster_domain)),
+];
+
+fn shared(platform: &Platform) -> &SharedServices {
+    &platform.shared_services
+}
+
+/// What the platform's templates may use.
+#[rustfmt::skip] // A table: one line each.
+pub static PLATFORM: &[Variable<Platform>] = &[
+    variable("SHARED_SERVICES_NAMESPACE", "sharedServices.namespace", "namespace of PostgreSQL and Redis", |p| json!(shared(p).namespace)),
+    variable("POSTGRESQL_PORT", "sharedServices.postgresql.port", "PostgreSQL's port", |p| json!(shared(p).postgresql.port)),
+    variable("POSTGRESQL_POD_APP", "sharedServices.postgresql.podApp", "label `app` of PostgreSQL's pods", |p| json!(shared(p).postgresql.pod_app)),
+    variable("REDIS_PORT", "sharedServices.redis.port", "Redis' port", |p| json!(shared(p).redis.port)),
+    variable("REDIS_POD_APP", "sharedServices.redis.podApp", "label `app` of Redis' pods", |p| json!(shared(p).redis.pod_app)),
+    variable("DATABASE_CLIENT_NAMESPACES", "databaseClientNamespaces", "list: further namespaces whose pods may reach the shared services", |p| json!(p.database_client_namespaces)),
+];
