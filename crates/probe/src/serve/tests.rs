@@ -4,6 +4,7 @@ use super::*;
 use crate::witness;
 use rstest::rstest;
 use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -11,8 +12,13 @@ use tokio::time::Instant;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-fn config(control: &str) -> Config {
-    let control = format!("probe-test-{}-{control}", process::id());
+fn config() -> Config {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let control = format!(
+        "probe-test-{}-serve-{}",
+        process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    );
     Config {
         tcp: vec![0],
         udp: vec![0],
@@ -21,8 +27,9 @@ fn config(control: &str) -> Config {
     }
 }
 
-async fn serve(control: &str) -> (SocketAddr, SocketAddr) {
-    let server = Server::bind(&config(control)).await.unwrap();
+/// A serving agent's TCP and UDP address.
+async fn serve(config: &Config) -> (SocketAddr, SocketAddr) {
+    let server = Server::bind(config).await.unwrap();
     let listening = server.listening();
     tokio::spawn(server.serve());
     (
@@ -43,7 +50,7 @@ async fn told(address: SocketAddr, says: &[u8]) -> String {
 
 #[tokio::test]
 async fn a_question_is_answered_with_the_name() {
-    let (tcp, _) = serve("line").await;
+    let (tcp, _) = serve(&config()).await;
     let name = wire::own_name();
     assert_eq!(
         told(tcp, b"PROBE/1 abcd-1234\n").await,
@@ -60,7 +67,7 @@ async fn a_question_is_answered_with_the_name() {
 #[case::body("POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody", None)]
 #[tokio::test]
 async fn http_is_answered_on_every_path(#[case] request: &str, #[case] nonce: Option<&str>) {
-    let (tcp, _) = serve(&format!("http-{}", request.len())).await;
+    let (tcp, _) = serve(&config()).await;
     let page = told(tcp, request.as_bytes()).await;
     let (head, body) = page.split_once("\r\n\r\n").unwrap();
     assert!(
@@ -78,7 +85,7 @@ async fn http_is_answered_on_every_path(#[case] request: &str, #[case] nonce: Op
 
 #[tokio::test]
 async fn head_has_no_body() {
-    let (tcp, _) = serve("head").await;
+    let (tcp, _) = serve(&config()).await;
     assert!(
         told(tcp, b"HEAD / HTTP/1.1\r\n\r\n")
             .await
@@ -94,7 +101,7 @@ async fn head_has_no_body() {
 #[case::endless_head(&[b"GET / HTTP/1.1\r\nA: ".as_slice(), &[b'x'; 100_000]].concat())]
 #[tokio::test]
 async fn anything_else_on_tcp_is_closed_without_a_word(#[case] garbage: &[u8]) {
-    let (tcp, _) = serve(&format!("garbage-{}", garbage.len())).await;
+    let (tcp, _) = serve(&config()).await;
     assert_eq!(told(tcp, garbage).await, "");
 }
 
@@ -105,7 +112,7 @@ async fn anything_else_on_tcp_is_closed_without_a_word(#[case] garbage: &[u8]) {
 #[case::half_a_head(b"GET / HTTP/1.1\r\nA: ")]
 #[tokio::test(start_paused = true)]
 async fn a_slow_client_is_not_awaited_for_long(#[case] says: &[u8]) {
-    let (tcp, _) = serve(&format!("slow-{}", says.len())).await;
+    let (tcp, _) = serve(&config()).await;
     let begun = Instant::now();
     assert_eq!(told(tcp, says).await, "");
     assert_eq!(begun.elapsed().as_secs(), 10);
@@ -113,7 +120,7 @@ async fn a_slow_client_is_not_awaited_for_long(#[case] says: &[u8]) {
 
 #[tokio::test]
 async fn only_questions_are_answered_on_udp() {
-    let (_, udp) = serve("udp").await;
+    let (_, udp) = serve(&config()).await;
     let socket = UdpSocket::bind((LOOPBACK, 0)).await.unwrap();
     socket.connect(udp).await.unwrap();
     let long = [b"PROBE/1 ".as_slice(), &[b'n'; 1000]].concat();
@@ -138,7 +145,8 @@ async fn only_questions_are_answered_on_udp() {
 
 #[tokio::test]
 async fn the_witness_knows_who_asked_what_where() {
-    let (tcp, udp) = serve("witness").await;
+    let config = config();
+    let (tcp, udp) = serve(&config).await;
     told(tcp, b"PROBE/1 by-tcp-00\n").await;
     told(tcp, b"GET / HTTP/1.1\r\nX-Probe-Nonce: by-http-0\r\n\r\n").await;
     told(tcp, b"GET / HTTP/1.1\r\n\r\n").await;
@@ -146,9 +154,9 @@ async fn the_witness_knows_who_asked_what_where() {
     socket.send_to(b"PROBE/1 by-udp-00", udp).await.unwrap();
     socket.recv(&mut [0; 128]).await.unwrap();
 
-    let ask = || {
+    let ask = move || {
         let mut sink = Vec::new();
-        let summary = witness::ask(&config("witness").control, 0, &mut sink).unwrap();
+        let summary = witness::ask(&config.control, 0, &mut sink).unwrap();
         (summary, sink)
     };
     let (summary, lines) = tokio::task::spawn_blocking(ask).await.unwrap();
@@ -173,10 +181,10 @@ async fn the_witness_knows_who_asked_what_where() {
 
 #[tokio::test]
 async fn a_port_that_is_taken_is_named_with_the_remedy() {
-    let (tcp, udp) = serve("first").await;
+    let (tcp, udp) = serve(&config()).await;
     let second = Config {
         tcp: vec![tcp.port()],
-        ..config("second")
+        ..config()
     };
     let message = Server::bind(&second).await.err().unwrap().to_string();
     assert!(
@@ -192,7 +200,7 @@ async fn a_port_that_is_taken_is_named_with_the_remedy() {
     );
     let third = Config {
         udp: vec![udp.port()],
-        ..config("third")
+        ..config()
     };
     let message = Server::bind(&third).await.err().unwrap().to_string();
     assert!(
@@ -218,7 +226,7 @@ fn every_reason_not_to_listen_has_its_remedy(#[case] number: i32, #[case] remedy
 async fn an_agent_that_listens_on_any_address_sees_ipv4_peers_as_what_they_are() {
     let server = Server::bind(&Config {
         bind: None,
-        ..config("any")
+        ..config()
     })
     .await
     .unwrap();

@@ -111,7 +111,7 @@ fn connect(name: &str, since_ms: u64) -> io::Result<UnixStream> {
     let mut stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    writeln!(stream, "{since_ms}")?;
+    stream.write_all(format!("{since_ms}\n").as_bytes())?;
     Ok(stream)
 }
 
