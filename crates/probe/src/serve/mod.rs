@@ -156,7 +156,7 @@ fn cannot_listen(kind: &str, bind: IpAddr, port: u16, error: &io::Error) -> Fail
         _ => "check --bind and the port",
     };
     Failure::new(
-        format!("cannot listen on {kind} port {port} of {bind}: {error}"),
+        format!("cannot listen on {kind} port {port} ({bind}): {error}"),
         hint,
     )
 }

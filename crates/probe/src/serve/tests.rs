@@ -189,7 +189,7 @@ async fn a_port_that_is_taken_is_named_with_the_remedy() {
     let message = Server::bind(&second).await.err().unwrap().to_string();
     assert!(
         message.starts_with(&format!(
-            "cannot listen on TCP port {} of 127.0.0.1: ",
+            "cannot listen on TCP port {} (127.0.0.1): ",
             tcp.port()
         )),
         "{message}"
@@ -205,7 +205,7 @@ async fn a_port_that_is_taken_is_named_with_the_remedy() {
     let message = Server::bind(&third).await.err().unwrap().to_string();
     assert!(
         message.starts_with(&format!(
-            "cannot listen on UDP port {} of 127.0.0.1: ",
+            "cannot listen on UDP port {} (127.0.0.1): ",
             udp.port()
         )),
         "{message}"
