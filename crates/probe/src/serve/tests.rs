@@ -188,10 +188,7 @@ async fn a_port_that_is_taken_is_named_with_the_remedy() {
     };
     let message = Server::bind(&second).await.err().unwrap().to_string();
     assert!(
-        message.starts_with(&format!(
-            "cannot listen on TCP port {} (127.0.0.1): ",
-            tcp.port()
-        )),
+        message.starts_with(&format!("cannot listen on TCP port {} (127.0.0.1): ", tcp.port())),
         "{message}"
     );
     assert!(
@@ -204,10 +201,7 @@ async fn a_port_that_is_taken_is_named_with_the_remedy() {
     };
     let message = Server::bind(&third).await.err().unwrap().to_string();
     assert!(
-        message.starts_with(&format!(
-            "cannot listen on UDP port {} (127.0.0.1): ",
-            udp.port()
-        )),
+        message.starts_with(&format!("cannot listen on UDP port {} (127.0.0.1): ", udp.port())),
         "{message}"
     );
 }
