@@ -1,1 +1,38 @@
-//! placeholder
+//! Proves by behaviour that tenants of one cluster are isolated.
+//!
+//! Settings become a [`plan`]; the plan's checks run concurrently against the tenants and emit [`event`]s; a [`report`] is a fold over the
+//! events, and every [`document`] is a pure function of the report. A check may claim isolation only with proof that its probe works:
+//! see [`verdict`].
+
+pub mod agent;
+pub mod canary;
+pub mod check;
+pub mod clean;
+pub mod cli;
+pub mod cluster;
+pub mod context;
+pub mod denial;
+pub mod describe;
+pub mod document;
+pub mod error;
+pub mod event;
+pub mod exec;
+pub mod lease;
+pub mod ledger;
+pub mod manifest;
+pub mod names;
+pub mod pace;
+pub mod plan;
+pub mod pod;
+pub mod probing;
+pub mod removal;
+pub mod report;
+pub mod resource;
+pub mod run;
+pub mod runner;
+pub mod settings;
+pub mod signal;
+pub mod stage;
+pub mod subject;
+pub mod verdict;
+pub mod workloads;

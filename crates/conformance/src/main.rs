@@ -1,2 +1,274 @@
-//! placeholder
-fn main() {}
+//! `conformance`: parses the command line, runs, writes documents, maps to an exit code.
+
+use clap::Parser;
+use conformance::clean::{self, Which};
+use conformance::cli::{Clean, Cli, ClusterArgs, Command, Explain, Run};
+use conformance::document::{junit, terminal};
+use conformance::event::{Event, Events};
+use conformance::names::RunId;
+use conformance::plan::Selection;
+use conformance::report::{EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_USAGE, Report};
+use conformance::run::{self, Request, RunError};
+use conformance::settings::{self, Overrides, Settings, known_check};
+use conformance::{describe, signal};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_util::sync::CancellationToken;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // The only TLS provider there is: a second call would be a fault, the first cannot fail.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = Cli::parse();
+    log(cli.verbose);
+    let result = match cli.command {
+        Command::Run(args) => run(*args).await,
+        Command::List => print(&describe::list()).map(|()| 0).map_err(Failure::from),
+        Command::Explain(args) => explain(&args),
+        Command::Clean(args) => clean(args).await,
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => failure.report(),
+    }
+}
+
+fn log(verbose: u8) {
+    let filter = match verbose {
+        0 => "error",
+        1 => "info,conformance=debug,provisioner=debug",
+        _ => "trace",
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
+}
+
+/// An error as the user sees it.
+struct Failure {
+    what: String,
+    hint: Option<String>,
+    code: u8,
+}
+
+impl Failure {
+    fn report(self) -> ExitCode {
+        let mut stderr = anstream::stderr();
+        // stderr gone: the exit code says it all the same.
+        let _ = writeln!(stderr, "error: {}", self.what);
+        if let Some(hint) = self.hint {
+            let _ = writeln!(stderr, "hint: {hint}");
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        let code = if error.is_usage() {
+            EXIT_USAGE
+        } else {
+            EXIT_INCONCLUSIVE
+        };
+        Failure {
+            what: error.to_string(),
+            hint: error.hint(),
+            code,
+        }
+    }
+}
+
+impl From<settings::SettingsError> for Failure {
+    fn from(error: settings::SettingsError) -> Self {
+        RunError::from(error).into()
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure {
+            what: format!("write the output: {error}"),
+            hint: None,
+            code: EXIT_INCONCLUSIVE,
+        }
+    }
+}
+
+/// Prints a result on stdout. A reader that has gone away wants no more of it.
+fn print(text: &str) -> io::Result<()> {
+    match write!(anstream::stdout(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+fn explain(args: &Explain) -> Result<u8, Failure> {
+    print(&describe::explain(known_check(&args.id)?))?;
+    Ok(0)
+}
+
+fn resolve(cluster: &ClusterArgs, run: Option<&Run>) -> Result<Settings, settings::SettingsError> {
+    let overrides = Overrides {
+        config: cluster.config.clone(),
+        kubeconfig: cluster.kubeconfig.clone(),
+        allow_clusters: cluster.allow_cluster.clone(),
+        tenants: run.and_then(|run| run.tenants.clone()),
+        timeout: run.and_then(|run| run.timeout.clone()),
+        agent_image: run.and_then(|run| run.agent_image.clone()),
+    };
+    settings::resolve(&cluster.cluster, &overrides)
+}
+
+/// Where ledgers are kept: state, by the XDG Base Directory Specification.
+fn ledgers() -> PathBuf {
+    let state = std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute());
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    state
+        .or_else(home)
+        .unwrap_or_else(std::env::temp_dir)
+        .join("ai-agents-conformance")
+}
+
+async fn run(args: Run) -> Result<u8, Failure> {
+    let settings = resolve(&args.cluster, Some(&args))?;
+    let selection = Selection {
+        only: args.only,
+        skip: args.skip,
+        keep: args.keep,
+    };
+    let request = Request {
+        settings,
+        selection,
+        ledgers: ledgers(),
+    };
+    if args.dry_run {
+        return dry_run(&request).await;
+    }
+    // Opened before anything is made: a report that cannot be written is found out now.
+    let junit = args
+        .junit
+        .map(|path| open(&path).map(|file| (path, file)))
+        .transpose()?;
+    let waivers = request.settings.waivers.clone();
+    let (events, received) = Events::channel();
+    let cancel = CancellationToken::new();
+    let signal = signal::watch(events.clone(), cancel.clone());
+    let shown = tokio::spawn(follow(received, Report::new(waivers, jiff::Zoned::now().date())));
+    let outcome = run::run(request, events.clone(), cancel).await;
+    events.send(Event::Ended);
+    let (report, begin) = shown.await.map_err(|error| io::Error::other(error.to_string()))?;
+    let signalled = signal.interrupted_by();
+    if let Err(error) = outcome {
+        let mut failure = Failure::from(error);
+        failure.code = signalled.map_or(failure.code, |by| by.exit_code());
+        return Err(failure);
+    }
+    if let Some((path, file)) = junit {
+        write_junit(&report, &path, file)?;
+    }
+    print(&format!("{}\n", terminal::closing(&report, begin.elapsed())))?;
+    let code = report.ending().code();
+    Ok(if code == EXIT_INTERRUPTED {
+        signalled.map_or(code, |by| by.exit_code())
+    } else {
+        code
+    })
+}
+
+async fn dry_run(request: &Request) -> Result<u8, Failure> {
+    let preview = run::preview(request).await?;
+    let run = RunId::random().map_err(|error| io::Error::other(error.to_string()))?;
+    print(&describe::preview(&preview, &run))?;
+    Ok(if preview.refused.is_some() || !preview.missing.is_empty() {
+        EXIT_USAGE
+    } else {
+        0
+    })
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    let file = File::options().create(true).append(true).open(path);
+    file.map_err(|error| Failure {
+        what: format!("open the report {}: {error}", path.display()),
+        hint: Some(
+            "name a file in a directory that exists and can be written: --junit FILE; nothing was run"
+                .to_owned(),
+        ),
+        code: EXIT_USAGE,
+    })
+}
+
+/// Replaces the file's content at once, so that nobody reads half a report.
+fn write_junit(report: &Report, path: &Path, opened: File) -> Result<(), Failure> {
+    drop(opened);
+    let xml = junit::document(report).map_err(|error| io::Error::other(error.to_string()))?;
+    let partial = path.with_extension("xml.partial");
+    std::fs::write(&partial, xml)?;
+    std::fs::rename(&partial, path)?;
+    Ok(())
+}
+
+/// The one consumer of events: shows each, and folds them into the report.
+async fn follow(mut events: UnboundedReceiver<Event>, mut report: Report) -> (Report, Instant) {
+    let begin = Instant::now();
+    while let Some(event) = events.recv().await {
+        if event == Event::Ended {
+            break;
+        }
+        report.absorb(&event);
+        if let Some(line) = terminal::line(&event, begin.elapsed()) {
+            // stderr gone: the run goes on, and the reports and the exit code tell its end.
+            let _ = writeln!(anstream::stderr(), "{line}");
+        }
+    }
+    (report, begin)
+}
+
+async fn clean(args: Clean) -> Result<u8, Failure> {
+    let settings = resolve(&args.cluster, None)?;
+    let which = match (args.run, args.all) {
+        (Some(run), _) => Which::Run(checked_run(run)?),
+        (None, true) => Which::All,
+        (None, false) => Which::Abandoned,
+    };
+    let cleaned = clean::clean(&settings, &ledgers(), &which).await?;
+    let mut text = String::new();
+    for (run, entry) in &cleaned.removed {
+        text.push_str(&format!("removed  {run}  {entry}\n"));
+    }
+    for (run, entry) in &cleaned.spared {
+        text.push_str(&format!(
+            "kept     {run}  {entry} (its time is not up: --run {run} removes it all the same)\n"
+        ));
+    }
+    for (run, entry, why) in &cleaned.failed {
+        text.push_str(&format!("failed   {run}  {entry}: {why}\n"));
+    }
+    let (removed, failed, kept) = (cleaned.removed.len(), cleaned.failed.len(), cleaned.spared.len());
+    print(&format!(
+        "{text}{removed} removed, {failed} failed, {kept} kept\n"
+    ))?;
+    Ok(if cleaned.failed.is_empty() {
+        0
+    } else {
+        EXIT_INCONCLUSIVE
+    })
+}
+
+fn checked_run(run: String) -> Result<String, Failure> {
+    match RunId::parse(&run) {
+        Some(_) => Ok(run),
+        None => Err(Failure {
+            what: format!("--run {run:?} is no run id: expected eight hexadecimal digits"),
+            hint: Some("a run's id is in its banner, in its report, and in what it left: conformance clean without --run lists that".to_owned()),
+            code: EXIT_USAGE,
+        }),
+    }
+}

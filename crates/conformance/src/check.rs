@@ -1,0 +1,194 @@
+//! What a check is, and the list of all of them. A check lives in a file of its own below `check/`, named after its id; lists, help,
+//! plan and reports derive from [`CheckInfo`].
+
+use crate::context::Context;
+use crate::error::HarnessError;
+use crate::ledger::Entry;
+use crate::names::RunId;
+use crate::resource::Resource;
+use crate::subject::Subject;
+use crate::verdict::Verdict;
+use futures::future::BoxFuture;
+use provisioner::TenantId;
+use serde::Serialize;
+use std::fmt;
+use std::time::Duration;
+
+mod net_01;
+mod net_02;
+mod net_03;
+mod prov_13;
+mod prov_14;
+mod quo_01;
+mod rbac_01;
+
+/// Every check, in the order of reports.
+pub const ALL: &[&dyn Check] = &[
+    &net_01::Net01,
+    &net_02::Net02,
+    &net_03::Net03,
+    &quo_01::Quo01,
+    &rbac_01::Rbac01,
+    &prov_13::Prov13,
+    &prov_14::Prov14,
+];
+
+/// One question about a cluster.
+pub trait Check: Sync {
+    /// What it is: constant.
+    fn info(&self) -> &'static CheckInfo;
+
+    /// What it is asked about, for these tenants.
+    fn subjects(&self, tenants: &[TenantId]) -> Vec<Subject>;
+
+    /// What it needs the run to put up for a subject. Only what is named here can be had from the [`Context`].
+    fn needs(&self, subject: &Subject, tenants: &[TenantId]) -> Vec<Resource>;
+
+    /// What it makes itself, beside what it needs.
+    fn objects(&self, _subject: &Subject, _run: &RunId) -> Vec<Entry> {
+        Vec::new()
+    }
+
+    /// Answers it for one subject.
+    ///
+    /// # Errors
+    /// What kept it from an answer; the item is then inconclusive.
+    fn run<'a>(&self, cx: &'a Context, subject: &'a Subject) -> BoxFuture<'a, Result<Verdict, HarnessError>>;
+}
+
+/// What is known of a check before it runs.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckInfo {
+    /// The catalogue's id, `NET-02`; never changes.
+    pub id: &'static str,
+    /// The promise, as a claim that passes or fails.
+    pub title: &'static str,
+    /// The set of promises it belongs to.
+    pub profile: Profile,
+    /// How bad it is where the promise is broken, for a hostile tenant next door.
+    pub severity: Severity,
+    /// What it does to the cluster.
+    pub footprint: Footprint,
+    /// Why it matters.
+    pub why: &'static str,
+    /// How it is shown, and against which control.
+    pub how: &'static str,
+    /// What to do where it fails.
+    pub remedy: &'static str,
+    /// When it may run.
+    pub schedule: Schedule,
+    /// How long one subject may take once what it needs is there.
+    #[serde(skip)]
+    pub timeout: Duration,
+}
+
+/// Sets of promises, each including the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// What the platform promises.
+    Core,
+    /// What any sane cluster provisioned by us holds.
+    Baseline,
+    /// The rest of the catalogue.
+    Hardened,
+}
+
+/// How bad a broken promise is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Another tenant's data or identity is open.
+    Critical,
+    /// One layer of defence is gone, or another tenant can be starved.
+    High,
+    /// Harm needs a second fault.
+    Medium,
+    /// A nuisance.
+    Low,
+}
+
+/// What a check does to the cluster it runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Footprint {
+    /// Reads and access reviews.
+    Read,
+    /// Server-side dry runs.
+    DryRun,
+    /// Objects in namespaces that the run made, and its own pods in a tenant.
+    OwnObjects,
+    /// Its own pods in a namespace that others share.
+    SharedNamespace,
+    /// May harm others; refused but on local clusters.
+    LabOnly,
+}
+
+/// When a check may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// Beside the others.
+    Concurrent,
+    /// Alone.
+    Exclusive,
+    /// Once everything that the run made has been removed.
+    AfterCleanUp,
+}
+
+macro_rules! display_as_serialized {
+    ($($name:ty),+) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.serialize(out)
+            }
+        }
+    )+};
+}
+display_as_serialized!(Profile, Severity, Footprint, Schedule);
+
+/// The check with this id, whatever its case.
+pub fn find(id: &str) -> Option<&'static dyn Check> {
+    ALL.iter()
+        .copied()
+        .find(|check| check.info().id.eq_ignore_ascii_case(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_and_name_a_file() {
+        let mut seen = Vec::new();
+        for check in ALL {
+            let id = check.info().id;
+            assert!(!seen.contains(&id), "{id} twice");
+            seen.push(id);
+            let file = format!(
+                "{}/src/check/{}.rs",
+                env!("CARGO_MANIFEST_DIR"),
+                id.to_lowercase().replace('-', "_")
+            );
+            assert!(std::path::Path::new(&file).exists(), "{file}");
+        }
+    }
+
+    #[test]
+    fn every_check_explains_itself() {
+        for check in ALL {
+            let info = check.info();
+            for text in [info.title, info.why, info.how, info.remedy] {
+                assert!(text.len() > 20, "{}: {text:?}", info.id);
+            }
+            assert!(info.timeout >= Duration::from_secs(5), "{}", info.id);
+        }
+    }
+
+    #[test]
+    fn a_check_is_found_in_any_case() {
+        assert_eq!(find("net-01").unwrap().info().id, "NET-01");
+        assert!(find("NET-99").is_none());
+    }
+}

@@ -1,0 +1,148 @@
+//! NET-03: what is not the API is closed too. Workers and pods that no rule names have no allow rule at all: only the tenant's
+//! default-deny keeps others out, which probing the API alone would never notice.
+
+use crate::agent::Agent;
+use crate::agent::Try;
+use crate::check::{Check, CheckInfo, Footprint, Profile, Schedule, Severity};
+use crate::context::{Context, own_listener, to_agent};
+use crate::error::HarnessError;
+use crate::names::AGENT_PORTS;
+use crate::names::workload::API_PORT;
+use crate::probing::{self, CONTROL_TIMEOUT, Cell, DENIAL_TIMEOUT, Seen};
+use crate::resource::{Costume, Place, Resource};
+use crate::subject::{self, Subject};
+use crate::verdict::{Verdict, judge_denied, prove};
+use crate::workloads::Workloads;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
+use probe::protocol::Protocol;
+use provisioner::TenantId;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The check.
+pub(super) struct Net03;
+
+static INFO: CheckInfo = CheckInfo {
+    id: "NET-03",
+    title: "nobody reaches another tenant's workers or unlabelled pods",
+    profile: Profile::Core,
+    severity: Severity::Critical,
+    footprint: Footprint::OwnObjects,
+    why: "Workers hold the tenant's queue and database credentials and expect no callers; a pod without labels is whatever the tenant starts next. Only default-deny-ingress protects them.",
+    how: "A's agents and an outsider without policies try agents in B that wear the worker's labels or none, on 53, 80, 443, 5432, 6379, 8000 and 31337, TCP and UDP, and the worker's own listener. Controls: the outsider reaches the sink on the same ports, A's agents reach DNS, B's agents' listeners answer, policies are enforced; B's agents witness that no nonce arrived.",
+    remedy: "bring back the policy default-deny-ingress with an empty podSelector in B's namespace (provisioner apply does), and look for policies that allow more: kubectl get networkpolicy",
+    schedule: Schedule::Concurrent,
+    timeout: Duration::from_secs(90),
+};
+
+const TARGETS: [Costume; 2] = [Costume::Worker, Costume::Unlabelled];
+
+impl Check for Net03 {
+    fn info(&self) -> &'static CheckInfo {
+        &INFO
+    }
+
+    fn subjects(&self, tenants: &[TenantId]) -> Vec<Subject> {
+        subject::ordered_pairs(tenants)
+    }
+
+    fn needs(&self, subject: &Subject, _tenants: &[TenantId]) -> Vec<Resource> {
+        let Subject::Pair(from, to) = subject else {
+            return Vec::new();
+        };
+        let sources = Costume::ALL.map(|costume| Resource::Agent(Place::Tenant(from.clone(), costume)));
+        let targets = TARGETS.map(|costume| Resource::Agent(Place::Tenant(to.clone(), costume)));
+        let mut needs: Vec<Resource> = sources.into_iter().chain(targets).collect();
+        needs.extend([
+            Resource::Workloads(to.clone()),
+            Resource::Agent(Place::Outsider),
+            Resource::Agent(Place::Sink),
+            Resource::Enforcement,
+        ]);
+        needs
+    }
+
+    fn run<'a>(&self, cx: &'a Context, subject: &'a Subject) -> BoxFuture<'a, Result<Verdict, HarnessError>> {
+        async move {
+            match subject {
+                Subject::Pair(from, to) => judge(cx, from, to).await,
+                Subject::Cluster | Subject::Tenant(_) => {
+                    Ok(Verdict::inconclusive("this check is about a pair of tenants"))
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+async fn judge(cx: &Context, from: &TenantId, to: &TenantId) -> Result<Verdict, HarnessError> {
+    let sources = cx.agents(from).await?;
+    let outsider = cx.stage.agent(&Place::Outsider).await?;
+    let sink = cx.stage.agent(&Place::Sink).await?;
+    let workloads = cx.workloads(to).await?;
+    let mut targets = Vec::new();
+    for costume in TARGETS {
+        targets.push(cx.stage.agent(&Place::Tenant(to.clone(), costume)).await?);
+    }
+    let enforced = cx.enforcement().await;
+
+    let cells = |source: &str| {
+        let mut cells: Vec<Cell> = targets
+            .iter()
+            .flat_map(|target| on_every_port(source, target, DENIAL_TIMEOUT))
+            .collect();
+        cells.extend(worker_cells(source, to, &workloads));
+        cells
+    };
+    let from_tenant = sources.iter().map(|source| {
+        let (controls, probes) = ([cx.dns_control(source)], cells(&source.place.to_string()));
+        async move { probing::probe(source, &controls, &probes).await }
+    });
+    let outside_controls = on_every_port("outsider", &sink, CONTROL_TIMEOUT);
+    let outside_cells = cells("outsider");
+    let alive = targets.iter().map(|target| async move {
+        let listeners = AGENT_PORTS.map(|port| own_listener(target, Protocol::Tcp, port));
+        probing::probe(target, &listeners, &[]).await
+    });
+    let (tenant, outside, alive) = futures::join!(
+        join_all(from_tenant),
+        probing::probe(&outsider, &outside_controls, &outside_cells),
+        join_all(alive),
+    );
+
+    let mut seen = Seen::default();
+    seen.merge(outside);
+    tenant.into_iter().chain(alive).for_each(|each| seen.merge(each));
+    seen.controls.push(enforced);
+    Ok(judge_denied(&prove(&seen.controls), &seen.probes))
+}
+
+fn on_every_port(source: &str, target: &Arc<Agent>, timeout: Duration) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for port in AGENT_PORTS {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            cells.push(to_agent(source, target, protocol, port, timeout));
+        }
+    }
+    cells
+}
+
+/// The worker's own pods. They may listen to nobody, so what is refused there shows nothing more than the agents do; what answers does.
+fn worker_cells(source: &str, to: &TenantId, workloads: &Workloads) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for ip in workloads.worker.iter().filter_map(|pod| pod.ip.clone()) {
+        cells.push(Cell {
+            what: format!("{source} -> {to} worker {ip}:{API_PORT}/tcp (pod IP)"),
+            attempt: Try {
+                protocol: Protocol::Tcp,
+                host: ip,
+                port: API_PORT,
+                timeout: DENIAL_TIMEOUT,
+                query: None,
+            },
+            witness: None,
+        });
+    }
+    cells
+}

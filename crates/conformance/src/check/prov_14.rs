@@ -1,0 +1,142 @@
+//! PROV-14: a run leaves nothing behind. Judged when all is removed, by the search that `conformance clean` uses; its control is that the
+//! same search found the run's objects before.
+
+use crate::check::{Check, CheckInfo, Footprint, Profile, Schedule, Severity};
+use crate::context::Context;
+use crate::error::HarnessError;
+use crate::ledger::Entry;
+use crate::removal;
+use crate::resource::Resource;
+use crate::subject::{self, Subject};
+use crate::verdict::{Control, Observation, Observed, Verdict, judge_denied, prove};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use provisioner::TenantId;
+use std::time::Duration;
+
+/// The check.
+pub(super) struct Prov14;
+
+static INFO: CheckInfo = CheckInfo {
+    id: "PROV-14",
+    title: "the run leaves nothing behind",
+    profile: Profile::Core,
+    severity: Severity::Medium,
+    footprint: Footprint::Read,
+    why: "A test that leaves pods, namespaces or rights behind is itself a hole in the cluster it certifies, and its next run measures its own remains.",
+    how: "After clean-up every kind that a run makes is listed in the whole cluster by the run's mark, and nothing is found. Control: the same search found the run's objects before clean-up.",
+    remedy: "look at what is named: a finalizer that nobody serves, or an API server that went away; then conformance clean",
+    schedule: Schedule::AfterCleanUp,
+    timeout: Duration::from_secs(60),
+};
+
+impl Check for Prov14 {
+    fn info(&self) -> &'static CheckInfo {
+        &INFO
+    }
+
+    fn subjects(&self, tenants: &[TenantId]) -> Vec<Subject> {
+        subject::cluster(tenants)
+    }
+
+    fn needs(&self, _subject: &Subject, _tenants: &[TenantId]) -> Vec<Resource> {
+        Vec::new()
+    }
+
+    fn run<'a>(
+        &self,
+        cx: &'a Context,
+        _subject: &'a Subject,
+    ) -> BoxFuture<'a, Result<Verdict, HarnessError>> {
+        async move {
+            let before = cx.before_clean_up.get().cloned();
+            let before = before.unwrap_or_else(|| Err(HarnessError::new("nobody looked before clean-up")));
+            let found = removal::of_run(&cx.site.cluster.client, cx.site.mark.run.as_str()).await?;
+            Ok(judge(
+                before.map(|found| found.len()).map_err(|error| error.what),
+                &found,
+            ))
+        }
+        .boxed()
+    }
+}
+
+fn judge(before: Result<usize, String>, after: &[Entry]) -> Verdict {
+    let holds = match before {
+        Ok(0) => Err("it found nothing of this run then, though there was something".to_owned()),
+        Ok(count) => Ok(format!("{count} object(s) of this run found before clean-up")),
+        Err(why) => Err(why),
+    };
+    let control = Control {
+        claim: "the search sees what a run makes".to_owned(),
+        holds,
+    };
+    let mut probes: Vec<Observed> = after
+        .iter()
+        .map(|entry| Observed {
+            what: entry.to_string(),
+            observation: Observation::Reached("still there".to_owned()),
+        })
+        .collect();
+    if probes.is_empty() {
+        let observation = Observation::Denied("nothing found".to_owned());
+        probes.push(Observed {
+            what: "search for what carries this run's mark".to_owned(),
+            observation,
+        });
+    }
+    let verdict = judge_denied(&prove(&[control]), &probes);
+    match verdict {
+        Verdict::Passed(mut evidence) => {
+            let control = evidence.controls.first().cloned().unwrap_or_default();
+            evidence.summary = format!("nothing is left; control: {control}");
+            Verdict::Passed(evidence)
+        }
+        Verdict::Failed {
+            mut findings,
+            observed,
+        } => {
+            for (finding, entry) in findings.iter_mut().zip(after) {
+                finding.expected = format!("{entry} is gone");
+            }
+            Verdict::Failed { findings, observed }
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Kind;
+    use rstest::rstest;
+
+    fn entry() -> Entry {
+        Entry {
+            kind: Kind::Pod,
+            namespace: Some("n".into()),
+            name: "p".into(),
+        }
+    }
+
+    #[rstest]
+    #[case::clean(Ok(12), vec![], "passed")]
+    #[case::a_leftover(Ok(12), vec![entry()], "failed")]
+    #[case::a_search_that_sees_nothing(Ok(0), vec![], "inconclusive")]
+    #[case::a_search_that_failed(Err("list pods: 500".to_owned()), vec![], "inconclusive")]
+    fn nothing_found_counts_only_for_a_search_that_finds(
+        #[case] before: Result<usize, String>,
+        #[case] after: Vec<Entry>,
+        #[case] expected: &str,
+    ) {
+        assert_eq!(judge(before, &after).word(), expected);
+    }
+
+    #[test]
+    fn a_leftover_is_named() {
+        let Verdict::Failed { findings, .. } = judge(Ok(1), &[entry()]) else {
+            panic!("expected a failure")
+        };
+        assert_eq!(findings[0].expected, "pod p in namespace n is gone");
+    }
+}

@@ -1,0 +1,413 @@
+//! The cluster a run is pointed at: how it is reached, who we are there, whether it says of itself that it is a local one, and whether we
+//! may test it at all.
+
+use crate::error::{HarnessError, within};
+use crate::names::LOCAL_CLUSTER;
+use crate::pace::{Pace, PaceLayer};
+use crate::settings::Settings;
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use k8s_openapi::api::core::v1::{Namespace, Node};
+use kube::api::{Api, ListParams, PostParams};
+use kube::client::ClientBuilder;
+use kube::config::AuthInfo;
+use kube::{Client, Config};
+use provisioner::{ConnectOptions, Connection};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long one answer of the API server may take.
+pub const ANSWER: Duration = Duration::from_secs(15);
+/// The enforcement canary covers at most so many nodes.
+const MAX_NODES: usize = 5;
+
+/// A cluster, reached and looked at.
+pub struct Cluster {
+    /// The client, paced.
+    pub client: Client,
+    config: Config,
+    pace: Arc<Pace>,
+    /// The kubeconfig context.
+    pub context: String,
+    /// The API server's address.
+    pub server: String,
+    /// Its version: `v1.34.4`.
+    pub version: String,
+    /// Who it takes us for.
+    pub user: String,
+    /// The uid of `kube-system`: the cluster's own identity.
+    pub uid: String,
+    /// The kind of local cluster it says it is, or why it is not one.
+    pub local: Result<String, String>,
+    /// The nodes that pods can be scheduled on, at most five.
+    pub nodes: Vec<String>,
+}
+
+/// Why a cluster is not tested.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The kubeconfig does not lead to it.
+    #[error("{0}")]
+    Configuration(HarnessError),
+    /// It cannot be reached, or did not answer.
+    #[error("{0}")]
+    Unreachable(HarnessError),
+    /// It is not local, and was not allowed.
+    #[error("cluster {name} ({server}) is not a local one, and testing it was not allowed: {why}")]
+    NotAllowed {
+        /// Its name.
+        name: String,
+        /// Its address.
+        server: String,
+        /// What is missing to make it local.
+        why: String,
+    },
+}
+
+/// Connects to the cluster of the settings and looks at it.
+///
+/// # Errors
+/// [`ClusterError::Configuration`] and [`ClusterError::Unreachable`].
+pub async fn survey(settings: &Settings) -> Result<Cluster, ClusterError> {
+    let options = ConnectOptions {
+        kubeconfig: settings.cluster.kubeconfig.clone(),
+        context: settings.cluster.context.clone(),
+    };
+    let connection = provisioner::connect(&options)
+        .await
+        .map_err(|error| ClusterError::Configuration(HarnessError::during("read the kubeconfig", &error)))?;
+    look(connection).await.map_err(ClusterError::Unreachable)
+}
+
+async fn look(connection: Connection) -> Result<Cluster, HarnessError> {
+    let Connection {
+        client,
+        config,
+        context,
+        server,
+        ..
+    } = connection;
+    let reach = |error: HarnessError| {
+        error.hint(format!("check that the cluster runs and that {server} can be reached from here: kubectl --context {context} version"))
+    };
+    let version = within(
+        ANSWER,
+        format!("ask {server} for its version"),
+        client.apiserver_version(),
+    )
+    .await
+    .map_err(reach)?;
+    let user = user(&client).await?;
+    let nodes = Api::<Node>::all(client.clone());
+    let nodes = within(ANSWER, "list nodes", nodes.list(&ListParams::default()))
+        .await?
+        .items;
+    let system = Api::<Namespace>::all(client.clone());
+    let system = within(ANSWER, "get namespace kube-system", system.get("kube-system")).await?;
+    let local = local(&server, &nodes);
+    let pace = Arc::new(if local.is_ok() {
+        Pace::local()
+    } else {
+        Pace::gentle()
+    });
+    Ok(Cluster {
+        client: paced(&config, &pace)?,
+        config,
+        pace,
+        context,
+        server,
+        version: version.git_version,
+        user,
+        uid: system.metadata.uid.unwrap_or_default(),
+        local,
+        nodes: schedulable(&nodes),
+    })
+}
+
+fn paced(config: &Config, pace: &Arc<Pace>) -> Result<Client, HarnessError> {
+    let builder = ClientBuilder::try_from(config.clone())
+        .map_err(|error| HarnessError::during("make a client", &error))?;
+    Ok(builder.with_layer(&PaceLayer(Arc::clone(pace))).build())
+}
+
+impl Cluster {
+    /// A client for the same cluster with this bearer token and no other credentials, at the same pace.
+    ///
+    /// # Errors
+    /// The client cannot be made.
+    pub fn client_with_token(&self, token: String) -> Result<Client, HarnessError> {
+        let mut config = self.config.clone();
+        config.auth_info = AuthInfo {
+            token: Some(token.into()),
+            ..AuthInfo::default()
+        };
+        paced(&config, &self.pace)
+    }
+}
+
+/// Who the API server takes this client for.
+///
+/// # Errors
+/// It did not answer, or does not accept the credentials.
+pub async fn user(client: &Client) -> Result<String, HarnessError> {
+    let reviews = Api::<SelfSubjectReview>::all(client.clone());
+    let (params, review) = (PostParams::default(), SelfSubjectReview::default());
+    let asked = reviews.create(&params, &review);
+    let review = within(ANSWER, "ask the API server who we are (SelfSubjectReview)", asked).await?;
+    let user = review
+        .status
+        .and_then(|status| status.user_info)
+        .and_then(|user| user.username);
+    user.ok_or_else(|| HarnessError::new("the API server named no user in its SelfSubjectReview"))
+}
+
+/// The kind of local cluster this is: an API on loopback, and every node says so, by the lab's annotation or kind's providerID. Never
+/// the name. Otherwise what is missing.
+fn local(server: &str, nodes: &[Node]) -> Result<String, String> {
+    let host = server
+        .parse::<http::Uri>()
+        .ok()
+        .and_then(|uri| uri.host().map(ToOwned::to_owned))
+        .unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    if host != "localhost" && !address.is_ok_and(|address| address.is_loopback()) {
+        return Err(format!("its API server {host} is not on loopback"));
+    }
+    let mut kinds: Vec<String> = Vec::new();
+    for node in nodes {
+        let name = node.metadata.name.as_deref().unwrap_or("?");
+        let annotation = node
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(LOCAL_CLUSTER))
+            .cloned();
+        let provider = node
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.provider_id.as_deref())
+            .unwrap_or_default();
+        let kind = annotation.or_else(|| provider.starts_with("kind://").then(|| "kind".to_owned()));
+        let kind = kind.ok_or_else(|| {
+            format!("node {name} carries neither the annotation {LOCAL_CLUSTER} nor a providerID kind://")
+        })?;
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    if kinds.is_empty() {
+        Err("it has no nodes".to_owned())
+    } else {
+        Ok(kinds.join(", "))
+    }
+}
+
+fn schedulable(nodes: &[Node]) -> Vec<String> {
+    let usable = nodes.iter().filter(|node| {
+        let spec = node.spec.clone().unwrap_or_default();
+        let taints = spec.taints.unwrap_or_default();
+        let repels = taints.iter().any(|taint| taint.effect != "PreferNoSchedule");
+        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+        let ready = conditions.is_some_and(|all| {
+            all.iter()
+                .any(|each| each.type_ == "Ready" && each.status == "True")
+        });
+        !spec.unschedulable.unwrap_or(false) && !repels && ready
+    });
+    let hostname = |node: &Node| {
+        let label = node
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get("kubernetes.io/hostname"));
+        label.or(node.metadata.name.as_ref()).cloned()
+    };
+    usable.filter_map(hostname).take(MAX_NODES).collect()
+}
+
+/// Refuses a cluster that is neither local nor allowed.
+///
+/// # Errors
+/// [`ClusterError::NotAllowed`].
+pub fn gate(cluster: &Cluster, settings: &Settings) -> Result<(), ClusterError> {
+    match &cluster.local {
+        Err(why) if !settings.cluster.allow => Err(ClusterError::NotAllowed {
+            name: settings.cluster_name.clone(),
+            server: cluster.server.clone(),
+            why: why.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Something the harness must be permitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permission {
+    /// The verb.
+    pub verb: &'static str,
+    /// The API group; empty for core.
+    pub group: &'static str,
+    /// The resource, with its subresource behind a slash.
+    pub resource: &'static str,
+}
+
+/// Everything a run may need, in all namespaces, since its own have names that are not known beforehand.
+pub const PERMISSIONS: &[Permission] = &{
+    const fn p(verb: &'static str, group: &'static str, resource: &'static str) -> Permission {
+        Permission {
+            verb,
+            group,
+            resource,
+        }
+    }
+    [
+        p("create", "", "namespaces"),
+        p("delete", "", "namespaces"),
+        p("list", "", "namespaces"),
+        p("create", "", "pods"),
+        p("delete", "", "pods"),
+        p("list", "", "pods"),
+        p("create", "", "pods/exec"),
+        p("get", "", "pods/exec"),
+        p("create", "", "configmaps"),
+        p("delete", "", "configmaps"),
+        p("list", "", "configmaps"),
+        p("create", "", "services"),
+        p("delete", "", "services"),
+        p("list", "", "services"),
+        p("create", "", "serviceaccounts/token"),
+        p("get", "", "resourcequotas"),
+        p("list", "", "events"),
+        p("create", "apps", "deployments"),
+        p("delete", "apps", "deployments"),
+        p("list", "apps", "deployments"),
+        p("create", "networking.k8s.io", "networkpolicies"),
+        p("list", "networking.k8s.io", "networkpolicies"),
+        p("list", "discovery.k8s.io", "endpointslices"),
+        p("create", "coordination.k8s.io", "leases"),
+        p("delete", "coordination.k8s.io", "leases"),
+        p("list", "coordination.k8s.io", "leases"),
+    ]
+};
+
+/// Which of [`PERMISSIONS`] we do not have.
+///
+/// # Errors
+/// The API server did not answer.
+pub async fn missing_permissions(client: &Client) -> Result<Vec<String>, HarnessError> {
+    if allowed(client, "*", "*", "*").await? {
+        return Ok(Vec::new());
+    }
+    let asked = PERMISSIONS.iter().map(|wanted| async move {
+        let answer = allowed(client, wanted.verb, wanted.group, wanted.resource).await?;
+        Ok::<_, HarnessError>((!answer).then(|| format!("{} {}", wanted.verb, wanted.resource)))
+    });
+    let answers = futures::future::try_join_all(asked).await?;
+    Ok(answers.into_iter().flatten().collect())
+}
+
+async fn allowed(client: &Client, verb: &str, group: &str, resource: &str) -> Result<bool, HarnessError> {
+    let (resource, subresource) = match resource.split_once('/') {
+        Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
+        None => (resource, None),
+    };
+    let attributes = ResourceAttributes {
+        verb: Some(verb.to_owned()),
+        group: Some(group.to_owned()),
+        resource: Some(resource.to_owned()),
+        subresource,
+        ..ResourceAttributes::default()
+    };
+    let spec = SelfSubjectAccessReviewSpec {
+        resource_attributes: Some(attributes),
+        ..Default::default()
+    };
+    let review = SelfSubjectAccessReview {
+        spec,
+        ..Default::default()
+    };
+    let reviews = Api::<SelfSubjectAccessReview>::all(client.clone());
+    let doing = format!("ask whether we may {verb} {resource} (SelfSubjectAccessReview)");
+    let answer = within(ANSWER, doing, reviews.create(&PostParams::default(), &review)).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    fn node(annotations: Value, provider: &str) -> Node {
+        let metadata = json!({ "name": "n", "annotations": annotations });
+        serde_json::from_value(json!({ "metadata": metadata, "spec": { "providerID": provider } })).unwrap()
+    }
+    fn lab() -> Node {
+        node(json!({ LOCAL_CLUSTER: "lab" }), "")
+    }
+    fn kind() -> Node {
+        node(json!({}), "kind://docker/kind/control-plane")
+    }
+    fn cloud() -> Node {
+        node(json!({}), "aws:///eu-central-1a/i-0")
+    }
+
+    #[rstest]
+    #[case::lab("https://127.0.0.1:16443", vec![lab()], Some("lab"))]
+    #[case::kind("https://127.0.0.1:40000", vec![kind(), kind()], Some("kind"))]
+    #[case::by_name("https://localhost:6443", vec![kind()], Some("kind"))]
+    #[case::six("https://[::1]:6443", vec![lab()], Some("lab"))]
+    #[case::a_tunnel_to_the_cloud("https://127.0.0.1:6443", vec![cloud()], None)]
+    #[case::one_node_of_another_kind("https://127.0.0.1:6443", vec![lab(), cloud()], None)]
+    #[case::marked_but_far_away("https://10.0.0.1:6443", vec![lab()], None)]
+    #[case::no_nodes("https://127.0.0.1:6443", vec![], None)]
+    #[case::a_name_that_only_begins_so("https://localhost.example.com", vec![kind()], None)]
+    fn local_is_what_says_so_itself(
+        #[case] server: &str,
+        #[case] nodes: Vec<Node>,
+        #[case] expected: Option<&str>,
+    ) {
+        assert_eq!(local(server, &nodes).ok().as_deref(), expected);
+    }
+
+    #[test]
+    fn what_is_missing_to_be_local_is_named() {
+        assert!(
+            local("https://127.0.0.1:1", &[cloud()])
+                .unwrap_err()
+                .contains("node n carries neither")
+        );
+        assert!(
+            local("https://10.1.2.3:1", &[lab()])
+                .unwrap_err()
+                .contains("10.1.2.3 is not on loopback")
+        );
+    }
+
+    #[test]
+    fn a_tainted_or_unready_node_takes_no_canary() {
+        let ready = json!([{ "type": "Ready", "status": "True" }]);
+        let node = |name: &str, spec: Value, conditions: &Value| -> Node {
+            let object =
+                json!({ "metadata": { "name": name }, "spec": spec, "status": { "conditions": conditions } });
+            serde_json::from_value(object).unwrap()
+        };
+        let nodes = [
+            node("good", json!({}), &ready),
+            node(
+                "tainted",
+                json!({ "taints": [{ "key": "k", "effect": "NoSchedule" }] }),
+                &ready,
+            ),
+            node("cordoned", json!({ "unschedulable": true }), &ready),
+            node(
+                "down",
+                json!({}),
+                &json!([{ "type": "Ready", "status": "False" }]),
+            ),
+        ];
+        assert_eq!(schedulable(&nodes), ["good"]);
+    }
+}

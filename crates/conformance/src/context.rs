@@ -1,0 +1,107 @@
+//! What a check has at hand: the site, what the stage put up, and the run's own record of what it made.
+
+use crate::agent::{Agent, Try};
+use crate::error::HarnessError;
+use crate::ledger::Entry;
+use crate::probing::{CONTROL_TIMEOUT, Cell};
+use crate::resource::{Costume, Place};
+use crate::stage::{Site, Stage};
+use crate::verdict::Control;
+use crate::workloads::Workloads;
+use futures::future::try_join_all;
+use probe::protocol::Protocol;
+use provisioner::TenantId;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// The surroundings of a check.
+pub struct Context {
+    /// Cluster, settings, mark, ledger.
+    pub site: Arc<Site>,
+    /// What is put up.
+    pub stage: Stage,
+    /// What the search for leftovers found before clean-up, for the check that judges clean-up.
+    pub before_clean_up: OnceLock<Result<Vec<Entry>, HarnessError>>,
+}
+
+impl Context {
+    /// The agents of a tenant, in all three costumes.
+    ///
+    /// # Errors
+    /// One of them could not be put up.
+    pub async fn agents(&self, tenant: &TenantId) -> Result<Vec<Arc<Agent>>, HarnessError> {
+        let places = Costume::ALL.map(|costume| Place::Tenant(tenant.clone(), costume));
+        try_join_all(places.iter().map(|place| self.stage.agent(place))).await
+    }
+
+    /// The workloads of a tenant.
+    ///
+    /// # Errors
+    /// They could not be looked at.
+    pub async fn workloads(&self, tenant: &TenantId) -> Result<Arc<Workloads>, HarnessError> {
+        self.stage.workloads(tenant).await
+    }
+
+    /// The enforcement canary as a control: it does not hold where the canary could not be put up.
+    pub async fn enforcement(&self) -> Control {
+        match self.stage.enforcement().await {
+            Ok(enforcement) => enforcement.control(),
+            Err(error) => enforcement_unknown(&error),
+        }
+    }
+
+    /// The control of a tenant's own agents: they reach the cluster's DNS, which their egress policy allows.
+    pub fn dns_control(&self, agent: &Agent) -> Cell {
+        let domain = self
+            .site
+            .settings
+            .tenants
+            .first()
+            .map(|tenant| tenant.dns.cluster_domain.to_string());
+        let query = Some(format!("kubernetes.default.svc.{}.", domain.unwrap_or_default()));
+        Cell {
+            what: format!("{} -> cluster DNS", agent.place),
+            attempt: Try {
+                protocol: Protocol::Dns,
+                host: String::new(),
+                port: 53,
+                timeout: CONTROL_TIMEOUT,
+                query,
+            },
+            witness: None,
+        }
+    }
+}
+
+fn enforcement_unknown(error: &HarnessError) -> Control {
+    Control {
+        claim: "policies are enforced".to_owned(),
+        holds: Err(format!("the canary could not be put up: {error}")),
+    }
+}
+
+/// A cell towards an agent by its pod address.
+pub fn to_agent(source: &str, target: &Arc<Agent>, protocol: Protocol, port: u16, timeout: Duration) -> Cell {
+    let word = if protocol == Protocol::Udp { "udp" } else { "tcp" };
+    Cell {
+        what: format!(
+            "{source} -> {} {}:{port}/{word} (pod IP)",
+            target.place, target.ip
+        ),
+        attempt: Try {
+            protocol,
+            host: target.ip.clone(),
+            port,
+            timeout,
+            query: None,
+        },
+        witness: Some(Arc::clone(target)),
+    }
+}
+
+/// That an agent's listeners are alive at its own address, asked by itself: nothing on the way can keep that out.
+pub fn own_listener(agent: &Arc<Agent>, protocol: Protocol, port: u16) -> Cell {
+    let mut cell = to_agent(&agent.place.to_string(), agent, protocol, port, CONTROL_TIMEOUT);
+    cell.what = format!("{} listens on {port}", agent.place);
+    cell
+}

@@ -1,0 +1,4 @@
+//! Documents made of a report: each a pure function of it. Writing them to files is left to `main`.
+
+pub mod junit;
+pub mod terminal;

@@ -1,0 +1,340 @@
+//! What a run has made, in memory and on disk: written down before it is created, struck off once it is gone. The file outlives a crash;
+//! `conformance clean` reads it. Deleting is left to `removal`.
+
+use crate::error::HarnessError;
+use crate::names::{FIELD_MANAGER, RunId};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{Api, ApiResource, DynamicObject, PostParams};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// The kinds of things that a run makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind {
+    /// A tenant that the run provisioned: a namespace and all in it.
+    Tenant,
+    /// A namespace of the run's own.
+    Namespace,
+    /// A Pod.
+    Pod,
+    /// A Deployment.
+    Deployment,
+    /// A Service.
+    Service,
+    /// A ConfigMap.
+    ConfigMap,
+    /// A NetworkPolicy.
+    NetworkPolicy,
+    /// The Lease that guards a tenant.
+    Lease,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 8] = [
+        Kind::Tenant,
+        Kind::Namespace,
+        Kind::Pod,
+        Kind::Deployment,
+        Kind::Service,
+        Kind::ConfigMap,
+        Kind::NetworkPolicy,
+        Kind::Lease,
+    ];
+
+    /// How the API server knows it; a tenant is its namespace.
+    pub fn resource(self) -> ApiResource {
+        match self {
+            Kind::Tenant | Kind::Namespace => ApiResource::erase::<Namespace>(&()),
+            Kind::Pod => ApiResource::erase::<Pod>(&()),
+            Kind::Deployment => ApiResource::erase::<Deployment>(&()),
+            Kind::Service => ApiResource::erase::<Service>(&()),
+            Kind::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
+            Kind::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
+            Kind::Lease => ApiResource::erase::<Lease>(&()),
+        }
+    }
+
+    fn of(object: &Value) -> Option<Kind> {
+        let kind = object["kind"].as_str()?;
+        Kind::ALL
+            .into_iter()
+            .filter(|each| *each != Kind::Tenant)
+            .find(|each| format!("{each:?}") == kind)
+    }
+}
+
+/// One thing that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Entry {
+    /// What it is.
+    pub kind: Kind,
+    /// Where it is; absent for namespaces and tenants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Its name; for a tenant its id.
+    pub name: String,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = format!("{:?}", self.kind).to_lowercase();
+        match &self.namespace {
+            Some(namespace) => write!(out, "{kind} {} in namespace {namespace}", self.name),
+            None => write!(out, "{kind} {}", self.name),
+        }
+    }
+}
+
+/// The first line of a ledger's file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heading {
+    /// The run.
+    pub run: String,
+    /// The cluster's own identity: the uid of its namespace `kube-system`.
+    pub cluster: String,
+    /// The process that keeps it.
+    pub process: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Line {
+    Made(Entry),
+    Gone(Entry),
+}
+
+/// The ledger of one run.
+pub struct Ledger {
+    path: PathBuf,
+    file: Mutex<File>,
+    entries: Mutex<Vec<Entry>>,
+}
+
+impl Ledger {
+    /// Opens a new one below `directory`.
+    ///
+    /// # Errors
+    /// The directory or the file cannot be written.
+    pub fn open(directory: &Path, run: &RunId, cluster: &str) -> io::Result<Ledger> {
+        std::fs::create_dir_all(directory)?;
+        let path = directory.join(format!("{run}.jsonl"));
+        let mut file = OpenOptions::new().create_new(true).append(true).open(&path)?;
+        let heading = Heading {
+            run: run.to_string(),
+            cluster: cluster.to_owned(),
+            process: std::process::id(),
+        };
+        write_line(&mut file, &heading)?;
+        Ok(Ledger {
+            path,
+            file: Mutex::new(file),
+            entries: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Where it is kept.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes down what is about to be made.
+    ///
+    /// # Errors
+    /// It could not be written down; then it must not be made.
+    pub fn made(&self, entry: Entry) -> io::Result<()> {
+        write_line(
+            &mut self.file.lock().unwrap_or_else(PoisonError::into_inner),
+            &Line::Made(entry.clone()),
+        )?;
+        self.entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(entry);
+        Ok(())
+    }
+
+    /// Strikes off what is gone.
+    pub fn gone(&self, entry: &Entry) {
+        self.entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|each| each != entry);
+        // A line too many on disk is harmless: what is gone is found gone.
+        let line = Line::Gone(entry.clone());
+        let _ = write_line(
+            &mut self.file.lock().unwrap_or_else(PoisonError::into_inner),
+            &line,
+        );
+    }
+
+    /// What is there still, newest first.
+    pub fn newest_first(&self) -> Vec<Entry> {
+        self.entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .rev()
+            .cloned()
+            .collect()
+    }
+
+    /// Removes the file, once nothing is left.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn close(&self) -> io::Result<()> {
+        if self.newest_first().is_empty() {
+            std::fs::remove_file(&self.path)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Writes down and creates an object; answers it as the server has it.
+    ///
+    /// # Errors
+    /// It could not be written down, or the server refused it: then it is struck off again, unless it is not known whether it was made.
+    pub async fn create(&self, client: &kube::Client, object: Value) -> Result<DynamicObject, HarnessError> {
+        let kind = Kind::of(&object)
+            .ok_or_else(|| HarnessError::new(format!("no kind of ours: {}", object["kind"])))?;
+        let text = |path: &str| {
+            object
+                .pointer(path)
+                .and_then(Value::as_str)
+                .map(ToOwned::to_owned)
+        };
+        let entry = Entry {
+            kind,
+            namespace: text("/metadata/namespace"),
+            name: text("/metadata/name").unwrap_or_default(),
+        };
+        let doing = format!("create {entry}");
+        self.made(entry.clone())
+            .map_err(|error| self.unwritable(&error))?;
+        let object: DynamicObject =
+            serde_json::from_value(object).map_err(|error| HarnessError::during(&doing, &error))?;
+        let created = api(client, &entry).create(&post(), &object).await;
+        if let Err(kube::Error::Api(status)) = &created
+            && (400..500).contains(&status.code)
+        {
+            self.gone(&entry);
+        }
+        created.map_err(|error| HarnessError::during(&doing, &error))
+    }
+
+    /// The error of a ledger that cannot be written.
+    pub fn unwritable(&self, error: &io::Error) -> HarnessError {
+        HarnessError::during(format!("write the ledger {}", self.path.display()), error)
+            .hint("nothing is made that is not written down first: free disk space, or set XDG_STATE_HOME to another directory")
+    }
+}
+
+fn post() -> PostParams {
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    }
+}
+
+/// The API through which an entry is reached.
+pub fn api(client: &kube::Client, entry: &Entry) -> Api<DynamicObject> {
+    let resource = entry.kind.resource();
+    match &entry.namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
+}
+
+fn write_line(file: &mut File, line: &impl Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    file.write_all(&text)?;
+    file.sync_data()
+}
+
+/// Reads back what a crashed run had made and not struck off, newest first; a last line that was cut off is passed over.
+///
+/// # Errors
+/// The file cannot be read, or does not begin with a heading.
+pub fn read(path: &Path) -> io::Result<(Heading, Vec<Entry>)> {
+    let text = std::fs::read_to_string(path)?;
+    let mut lines = text.lines();
+    let heading = serde_json::from_str(lines.next().unwrap_or_default())?;
+    let mut entries: Vec<Entry> = Vec::new();
+    for line in lines {
+        match serde_json::from_str(line) {
+            Ok(Line::Made(entry)) => entries.push(entry),
+            Ok(Line::Gone(entry)) => entries.retain(|each| *each != entry),
+            Err(_) => break,
+        }
+    }
+    entries.reverse();
+    Ok((heading, entries))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str) -> Entry {
+        Entry {
+            kind: Kind::Pod,
+            namespace: Some("n".into()),
+            name: name.into(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_down_is_read_back_newest_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunId::random().unwrap();
+        let ledger = Ledger::open(directory.path(), &run, "uid").unwrap();
+        for name in ["one", "two", "three"] {
+            ledger.made(entry(name)).unwrap();
+        }
+        ledger.gone(&entry("two"));
+        let (heading, entries) = read(ledger.path()).unwrap();
+        assert_eq!(heading.run, run.to_string());
+        assert_eq!(entries, [entry("three"), entry("one")]);
+        assert_eq!(entries, ledger.newest_first());
+    }
+
+    #[test]
+    fn a_line_cut_off_by_a_crash_loses_only_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(directory.path(), &RunId::random().unwrap(), "uid").unwrap();
+        ledger.made(entry("one")).unwrap();
+        let mut text = std::fs::read(ledger.path()).unwrap();
+        text.extend_from_slice(b"{\"made\":{\"ki");
+        std::fs::write(ledger.path(), text).unwrap();
+        assert_eq!(read(ledger.path()).unwrap().1, [entry("one")]);
+    }
+
+    #[test]
+    fn the_file_goes_only_when_nothing_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(directory.path(), &RunId::random().unwrap(), "uid").unwrap();
+        ledger.made(entry("one")).unwrap();
+        ledger.close().unwrap();
+        assert!(ledger.path().exists());
+        ledger.gone(&entry("one"));
+        ledger.close().unwrap();
+        assert!(!ledger.path().exists());
+    }
+
+    #[test]
+    fn every_manifest_has_a_kind_the_ledger_knows() {
+        let object = serde_json::json!({ "kind": "NetworkPolicy" });
+        assert_eq!(Kind::of(&object), Some(Kind::NetworkPolicy));
+        assert_eq!(Kind::of(&serde_json::json!({ "kind": "Tenant" })), None);
+    }
+}

@@ -1,0 +1,118 @@
+//! How hard the API server may be asked: a bound on requests under way, and on clusters that are not local on their rate. A layer of the
+//! client, so that it holds for every call, the provisioner's included.
+
+use futures::future::BoxFuture;
+use kube::client::Body;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
+use tower::{Layer, Service};
+
+/// Limits for one API server.
+#[derive(Debug)]
+pub struct Pace {
+    slots: Semaphore,
+    turn: Option<(Duration, Mutex<Instant>)>,
+}
+
+impl Pace {
+    /// For a local cluster: 16 requests under way at once.
+    pub fn local() -> Self {
+        Pace {
+            slots: Semaphore::new(16),
+            turn: None,
+        }
+    }
+
+    /// For any other: five requests a second, four under way at once.
+    pub fn gentle() -> Self {
+        Pace {
+            slots: Semaphore::new(4),
+            turn: Some((Duration::from_millis(200), Mutex::new(Instant::now()))),
+        }
+    }
+
+    async fn turn(&self) {
+        let Some((gap, next)) = &self.turn else { return };
+        let mut next = next.lock().await;
+        tokio::time::sleep_until(*next).await;
+        *next = Instant::now() + *gap;
+    }
+}
+
+/// Adds a [`Pace`] to a client.
+#[derive(Debug, Clone)]
+pub struct PaceLayer(pub Arc<Pace>);
+
+impl<S> Layer<S> for PaceLayer {
+    type Service = Paced<S>;
+
+    fn layer(&self, inner: S) -> Paced<S> {
+        Paced {
+            inner,
+            pace: Arc::clone(&self.0),
+        }
+    }
+}
+
+/// A service that keeps a [`Pace`].
+#[derive(Debug)]
+pub struct Paced<S> {
+    inner: S,
+    pace: Arc<Pace>,
+}
+
+impl<S> Service<http::Request<Body>> for Paced<S>
+where
+    S: Service<http::Request<Body>>,
+    S::Future: Send + 'static,
+    S::Response: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        // The request is sent when its future is first polled, which is after its turn has come.
+        let answer = self.inner.call(request);
+        let pace = Arc::clone(&self.pace);
+        Box::pin(async move {
+            // The semaphore is never closed.
+            let _slot = pace.slots.acquire().await;
+            pace.turn().await;
+            answer.await
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gentle_pace_is_five_a_second() {
+        let pace = Pace::gentle();
+        let begin = Instant::now();
+        for _ in 0..11 {
+            pace.turn().await;
+        }
+        assert!(begin.elapsed() >= Duration::from_secs(2), "{:?}", begin.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_local_cluster_is_asked_without_pause() {
+        let pace = Pace::local();
+        let begin = Instant::now();
+        for _ in 0..100 {
+            pace.turn().await;
+        }
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+    }
+}

@@ -1,0 +1,148 @@
+//! Waiting for pods of ours: until their containers are ready, or until it is known that they will not be, and why.
+
+use crate::error::HarnessError;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use kube::api::Api;
+use kube::runtime::wait::await_condition;
+use std::time::Duration;
+
+const AGAIN: Duration = Duration::from_millis(300);
+/// The controller that makes a namespace's ServiceAccount answers in well under a second; a loaded one in a few.
+const ACCOUNT_LIMIT: Duration = Duration::from_secs(30);
+
+/// A pod whose containers are ready.
+pub struct Started {
+    /// Its address.
+    pub ip: String,
+    /// Its node.
+    pub node: String,
+}
+
+/// Waits without limit until a pod's containers are ready.
+///
+/// # Errors
+/// The pod cannot start, or is gone.
+pub async fn await_started(pods: &Api<Pod>, name: &str) -> Result<Started, HarnessError> {
+    loop {
+        // A watch that is cut is no news about the pod.
+        let Ok(found) =
+            await_condition(pods.clone(), name, |pod: Option<&Pod>| pod.is_none_or(is_decided)).await
+        else {
+            tokio::time::sleep(AGAIN).await;
+            continue;
+        };
+        let Some(pod) = found else {
+            return Err(HarnessError::new(format!(
+                "pod {name} is gone: somebody deleted or evicted it"
+            )));
+        };
+        if let Some(why) = hopeless(&pod) {
+            return Err(HarnessError::new(format!("pod {name} does not start: {why}")));
+        }
+        let ip = pod.status.and_then(|status| status.pod_ip);
+        let node = pod.spec.and_then(|spec| spec.node_name);
+        if let (Some(ip), Some(node)) = (ip, node) {
+            return Ok(Started { ip, node });
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+fn is_decided(pod: &Pod) -> bool {
+    hopeless(pod).is_some() || containers_ready(pod)
+}
+
+fn containers_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|all| {
+        all.iter()
+            .any(|each| each.type_ == "ContainersReady" && each.status == "True")
+    })
+}
+
+/// Why a pod will not start, where that is known.
+fn hopeless(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    if let Some(phase @ ("Failed" | "Succeeded")) = status.phase.as_deref() {
+        let why = status
+            .message
+            .as_deref()
+            .or(status.reason.as_deref())
+            .unwrap_or("its container ended");
+        return Some(format!("{phase}: {why}"));
+    }
+    let waiting = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .filter_map(|each| each.state.as_ref()?.waiting.as_ref());
+    for state in waiting {
+        let reason = state.reason.as_deref().unwrap_or_default();
+        let fatal = [
+            "ErrImagePull",
+            "ImagePullBackOff",
+            "ErrImageNeverPull",
+            "InvalidImageName",
+        ];
+        if fatal.contains(&reason) || reason.starts_with("CreateContainer") {
+            return Some(format!(
+                "{reason}: {}",
+                state.message.as_deref().unwrap_or("no message")
+            ));
+        }
+    }
+    None
+}
+
+/// Adds what to do to an error about a pod that did not start.
+pub fn advise(error: HarnessError, image: &str) -> HarnessError {
+    if error.what.contains("Image") {
+        return error.hint(format!("put the image {image} on every node (`lab load-image FILE`, `kind load image-archive FILE`), or name another with --agent-image"));
+    }
+    error.hint(
+        "kubectl describe the pod while it waits, with --keep, for the node's or the scheduler's reason",
+    )
+}
+
+/// Waits until a namespace has its ServiceAccount `default`, without which no pod is admitted.
+///
+/// # Errors
+/// It did not come in time.
+pub async fn await_default_account(client: &kube::Client, namespace: &str) -> Result<(), HarnessError> {
+    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
+    let wait = async {
+        while !matches!(accounts.get_metadata_opt("default").await, Ok(Some(_))) {
+            tokio::time::sleep(AGAIN / 3).await;
+        }
+    };
+    let late = |_| {
+        HarnessError::new(format!(
+            "await serviceaccount default in namespace {namespace}: none after {} s",
+            ACCOUNT_LIMIT.as_secs()
+        ))
+        .hint("kube-controller-manager makes it: check that it runs")
+    };
+    tokio::time::timeout(ACCOUNT_LIMIT, wait).await.map_err(late)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    #[rstest]
+    #[case::ready(json!({ "phase": "Running", "conditions": [{ "type": "ContainersReady", "status": "True" }] }), true, None)]
+    #[case::starting(json!({ "phase": "Pending", "containerStatuses": [{ "name": "p", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": { "waiting": { "reason": "ContainerCreating" } } }] }), false, None)]
+    #[case::no_image(json!({ "phase": "Pending", "containerStatuses": [{ "name": "p", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": { "waiting": { "reason": "ErrImagePull", "message": "not found" } } }] }), true, Some("ErrImagePull: not found"))]
+    #[case::evicted(json!({ "phase": "Failed", "reason": "Evicted", "message": "low on memory" }), true, Some("Failed: low on memory"))]
+    fn a_pod_is_ready_or_hopeless_or_neither(
+        #[case] status: Value,
+        #[case] decided: bool,
+        #[case] why: Option<&str>,
+    ) {
+        let pod: Pod =
+            serde_json::from_value(json!({ "metadata": { "name": "p" }, "status": status })).unwrap();
+        assert_eq!((is_decided(&pod), hopeless(&pod).as_deref()), (decided, why));
+    }
+}

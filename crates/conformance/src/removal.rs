@@ -1,0 +1,299 @@
+//! Takes away what a run made: workloads first, namespaces last, each waited for until it is gone; and finds what runs left behind, by
+//! label among the kinds that runs make. What is written down where is left to `ledger`.
+
+use crate::cluster::ANSWER;
+use crate::error::{HarnessError, within};
+use crate::ledger::{Entry, Kind, api};
+use crate::names::{EXPIRES, PROBE, PROBE_VALUE, RUN_ID};
+use futures::future::{BoxFuture, join_all};
+use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, ObjectMeta, Preconditions};
+use provisioner::TenantId;
+use provisioner::labels;
+use provisioner::{DeleteOptions, Silent};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Deletions under way at once.
+const CONCURRENCY: usize = 8;
+const POLL: Duration = Duration::from_millis(200);
+
+/// Something a run left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// What it is.
+    pub entry: Entry,
+    /// The run that made it.
+    pub run: String,
+    /// When it was to be gone at the latest.
+    pub expires: Option<Timestamp>,
+}
+
+impl Leftover {
+    /// Whether its time is up. One without a readable time is not: it may be in use.
+    pub fn expired(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|expires| expires < now)
+    }
+}
+
+/// Everything in the cluster that carries a run's mark.
+///
+/// # Errors
+/// A kind could not be listed: then nothing is known of it.
+pub async fn leftovers(client: &kube::Client) -> Result<Vec<Leftover>, HarnessError> {
+    let lists = Kind::ALL
+        .into_iter()
+        .filter(|kind| *kind != Kind::Tenant)
+        .map(|kind| list(client, kind));
+    let mut found = Vec::new();
+    for list in join_all(lists).await {
+        found.extend(list?);
+    }
+    Ok(found)
+}
+
+/// Everything in the cluster that carries the mark of this run.
+///
+/// # Errors
+/// As for [`leftovers`].
+pub async fn of_run(client: &kube::Client, run: &str) -> Result<Vec<Entry>, HarnessError> {
+    let found = leftovers(client).await?;
+    Ok(found
+        .into_iter()
+        .filter(|leftover| leftover.run == run)
+        .map(|leftover| leftover.entry)
+        .collect())
+}
+
+/// The same by run, in the order of runs; the newest of each run first is not known, and not needed: namespaces go last.
+pub fn by_run(leftovers: Vec<Leftover>) -> BTreeMap<String, Vec<Entry>> {
+    let mut runs: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+    for leftover in leftovers {
+        runs.entry(leftover.run).or_default().push(leftover.entry);
+    }
+    runs
+}
+
+async fn list(client: &kube::Client, kind: Kind) -> Result<Vec<Leftover>, HarnessError> {
+    let api = Api::<DynamicObject>::all_with(client.clone(), &kind.resource());
+    let selector = match kind {
+        Kind::Pod => format!("{PROBE}={PROBE_VALUE}"),
+        _ => RUN_ID.to_owned(),
+    };
+    let params = ListParams::default().labels(&selector);
+    let doing = format!("list {} by label {selector}", kind.resource().plural);
+    let listed = within(ANSWER, doing, api.list_metadata(&params)).await?;
+    Ok(listed
+        .items
+        .into_iter()
+        .filter_map(|object| leftover(kind, object.metadata))
+        .collect())
+}
+
+fn leftover(kind: Kind, metadata: ObjectMeta) -> Option<Leftover> {
+    let labels = metadata.labels.unwrap_or_default();
+    let annotations = metadata.annotations.unwrap_or_default();
+    let run = annotations.get(RUN_ID).or_else(|| labels.get(RUN_ID))?.clone();
+    let expires = annotations.get(EXPIRES).and_then(|text| text.parse().ok());
+    let name = metadata.name?;
+    let entry = match labels.get(labels::TENANT) {
+        Some(tenant) if kind == Kind::Namespace => Entry {
+            kind: Kind::Tenant,
+            namespace: None,
+            name: tenant.clone(),
+        },
+        _ => Entry {
+            kind,
+            namespace: metadata.namespace,
+            name,
+        },
+    };
+    Some(Leftover { entry, run, expires })
+}
+
+/// Removes these, which belong to `run`, and waits until they are gone; what is gone already is fine. Answers what could not be removed
+/// and why; `gone` is told of each that is.
+pub async fn remove(
+    client: &kube::Client,
+    run: &str,
+    entries: &[Entry],
+    limit: Duration,
+    gone: &(dyn Fn(&Entry) + Sync),
+) -> Vec<(Entry, String)> {
+    let deadline = Instant::now() + limit;
+    let (containers, objects): (Vec<&Entry>, Vec<&Entry>) = entries
+        .iter()
+        .partition(|entry| matches!(entry.kind, Kind::Namespace | Kind::Tenant));
+    // Leases guard the tenants until all else is gone.
+    let (leases, objects): (Vec<&Entry>, Vec<&Entry>) =
+        objects.into_iter().partition(|entry| entry.kind == Kind::Lease);
+    let mut failed = Vec::new();
+    for group in [objects, containers, leases] {
+        let removals: Vec<BoxFuture<'_, (Entry, Result<(), String>)>> = group
+            .into_iter()
+            .map(|entry| remove_before(client, run, entry.clone(), deadline).boxed())
+            .collect();
+        let results: Vec<_> = futures::stream::iter(removals)
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
+        for (entry, result) in results {
+            match result {
+                Ok(()) => gone(&entry),
+                Err(why) => failed.push((entry, why)),
+            }
+        }
+    }
+    failed
+}
+
+async fn remove_before(
+    client: &kube::Client,
+    run: &str,
+    entry: Entry,
+    deadline: Instant,
+) -> (Entry, Result<(), String>) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let result = match tokio::time::timeout_at(deadline, remove_one(client, run, &entry, left)).await {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("still there when the time for clean-up was over".to_owned()),
+    };
+    (entry, result)
+}
+
+async fn remove_one(
+    client: &kube::Client,
+    run: &str,
+    entry: &Entry,
+    limit: Duration,
+) -> Result<(), HarnessError> {
+    if entry.kind == Kind::Tenant {
+        return remove_tenant(client, run, entry, limit).await;
+    }
+    let objects = api(client, entry);
+    let mut deleted = false;
+    loop {
+        let found = within(
+            ANSWER,
+            format!("get {entry}"),
+            objects.get_metadata_opt(&entry.name),
+        )
+        .await;
+        match found {
+            Ok(None) => return Ok(()),
+            Ok(Some(object)) if !belongs(&object.metadata, run) => return Ok(()),
+            Ok(Some(object)) if !deleted || object.metadata.deletion_timestamp.is_none() => {
+                deleted = delete(&objects, entry, object.metadata.uid).await;
+            }
+            // An API server that does not answer may do so again before the deadline, which ends this loop from outside.
+            Ok(Some(_)) | Err(_) => {}
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn belongs(metadata: &ObjectMeta, run: &str) -> bool {
+    let carries = |map: &Option<BTreeMap<String, String>>| {
+        map.as_ref()
+            .and_then(|map| map.get(RUN_ID))
+            .is_some_and(|value| value == run)
+    };
+    carries(&metadata.labels) || carries(&metadata.annotations)
+}
+
+/// Whether the server took the request.
+async fn delete(objects: &Api<DynamicObject>, entry: &Entry, uid: Option<String>) -> bool {
+    let params = DeleteParams {
+        grace_period_seconds: (entry.kind == Kind::Pod).then_some(1),
+        preconditions: uid.map(|uid| Preconditions {
+            uid: Some(uid),
+            resource_version: None,
+        }),
+        propagation_policy: Some(kube::api::PropagationPolicy::Background),
+        ..DeleteParams::default()
+    };
+    tokio::time::timeout(ANSWER, objects.delete(&entry.name, &params))
+        .await
+        .is_ok_and(|result| result.is_ok())
+}
+
+async fn remove_tenant(
+    client: &kube::Client,
+    run: &str,
+    entry: &Entry,
+    limit: Duration,
+) -> Result<(), HarnessError> {
+    let id = TenantId::try_from(entry.name.as_str()).map_err(|error| HarnessError::new(error.to_string()))?;
+    let namespaces = Api::<DynamicObject>::all_with(client.clone(), &Kind::Namespace.resource());
+    let found = within(
+        ANSWER,
+        format!("get {entry}"),
+        namespaces.get_metadata_opt(&id.namespace()),
+    )
+    .await?;
+    // A namespace that does not carry the run's mark was there before, or is somebody's since.
+    if !found.is_some_and(|namespace| belongs(&namespace.metadata, run)) {
+        return Ok(());
+    }
+    let options = DeleteOptions {
+        deadline: limit,
+        ..DeleteOptions::default()
+    };
+    let deleted = provisioner::delete(client, &id, &options, &Silent).await;
+    deleted
+        .map(|_| ())
+        .map_err(|error| HarnessError::during(format!("delete {entry}"), &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn metadata(value: serde_json::Value) -> ObjectMeta {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_namespace_of_a_tenant_is_a_tenant() {
+        let namespace = metadata(json!({
+            "name": "ai-agents-a",
+            "labels": { RUN_ID: "0a1b2c3d", "tenant": "a" },
+            "annotations": { EXPIRES: "2026-01-01T00:00:00Z" },
+        }));
+        let leftover = leftover(Kind::Namespace, namespace).unwrap();
+        assert_eq!(
+            (leftover.entry.kind, leftover.entry.name.as_str()),
+            (Kind::Tenant, "a")
+        );
+        assert!(leftover.expired("2026-01-01T00:00:01Z".parse().unwrap()));
+        assert!(!leftover.expired("2025-12-31T00:00:00Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn without_a_readable_time_nothing_expires() {
+        let pod = metadata(
+            json!({ "name": "p", "namespace": "n", "annotations": { RUN_ID: "0a1b2c3d", EXPIRES: "soon" } }),
+        );
+        assert!(!leftover(Kind::Pod, pod).unwrap().expired(Timestamp::MAX));
+    }
+
+    #[test]
+    fn what_carries_no_run_is_nobodys_leftover() {
+        assert_eq!(
+            leftover(
+                Kind::Pod,
+                metadata(json!({ "name": "p", "labels": { PROBE: PROBE_VALUE } }))
+            ),
+            None
+        );
+    }
+
+    #[test]
+    fn an_object_belongs_to_the_run_it_names_and_to_no_other() {
+        let object = metadata(json!({ "labels": { RUN_ID: "0a1b2c3d" } }));
+        assert!(belongs(&object, "0a1b2c3d") && !belongs(&object, "ffffffff"));
+    }
+}

@@ -1,0 +1,376 @@
+//! One run from the first look at the cluster to the last verdict: look, refuse what may not be tested, take the tenants, plan, put up, run,
+//! remove, judge what is left. Everything after the ledger is open ends in clean-up, on every path.
+
+use crate::cluster::{self, Cluster, ClusterError};
+use crate::context::Context;
+use crate::error::{HarnessError, within};
+use crate::event::{Beginning, Event, Events, PlannedItem, TenantBefore};
+use crate::lease;
+use crate::ledger::{Kind, Ledger};
+use crate::manifest::Mark;
+use crate::names::RunId;
+use crate::plan::{Facts, Plan, Selection, plan};
+use crate::removal::{self, Leftover};
+use crate::runner;
+use crate::settings::{Settings, SettingsError};
+use crate::stage::{Site, Stage};
+use jiff::{SignedDuration, Timestamp};
+use provisioner::{Ownership, TenantId};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How long removing what a run made may take.
+pub const CLEAN_UP_WITHIN: Duration = Duration::from_secs(120);
+/// How long after its deadline what a run made counts as left over.
+const EXPIRES_AFTER: Duration = Duration::from_secs(600);
+/// The same with `--keep`.
+const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// What a run is asked for.
+pub struct Request {
+    /// The settings.
+    pub settings: Settings,
+    /// Which checks.
+    pub selection: Selection,
+    /// Where ledgers are kept.
+    pub ledgers: PathBuf,
+}
+
+/// Why a run did not take place.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A tenant that may not be used.
+    #[error("{0}")]
+    Tenant(HarnessError),
+    /// We are not permitted what a run needs.
+    #[error("{user} may not do what a run needs: {missing}")]
+    Forbidden {
+        /// Who we are.
+        user: String,
+        /// The verbs and resources.
+        missing: String,
+    },
+    /// The harness could not do its work.
+    #[error(transparent)]
+    Harness(#[from] HarnessError),
+}
+
+impl RunError {
+    /// What to do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            RunError::Cluster(ClusterError::Configuration(error) | ClusterError::Unreachable(error))
+            | RunError::Tenant(error)
+            | RunError::Harness(error) => error.hint.clone(),
+            RunError::Cluster(ClusterError::NotAllowed { name, .. }) => Some(format!(
+                "if this cluster may be tested, say so: --allow-cluster {name}, or allow: true under clusters.{name} in the settings; --dry-run shows what would be done"
+            )),
+            RunError::Settings(error) => Some(error.hint.clone()),
+            RunError::Forbidden { .. } => {
+                Some("use a context with these rights in all namespaces; `conformance run --dry-run` lists all that are needed".to_owned())
+            }
+        }
+    }
+
+    /// Whether usage or configuration is to blame, and not the cluster's state.
+    pub fn is_usage(&self) -> bool {
+        !matches!(
+            self,
+            RunError::Cluster(ClusterError::Unreachable(_)) | RunError::Harness(_)
+        )
+    }
+}
+
+/// A plan and what it was made of, for `--dry-run`.
+pub struct Preview {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The plan.
+    pub plan: Plan,
+    /// What it was made of.
+    pub facts: Facts,
+    /// Which permissions we lack.
+    pub missing: Vec<String>,
+    /// Why the run would be refused, where it would.
+    pub refused: Option<RunError>,
+}
+
+/// What a run would do. Reads only.
+///
+/// # Errors
+/// The cluster or a tenant cannot be looked at.
+pub async fn preview(request: &Request) -> Result<Preview, RunError> {
+    let cluster = cluster::survey(&request.settings).await?;
+    let refused = cluster::gate(&cluster, &request.settings)
+        .err()
+        .map(RunError::from);
+    let missing = cluster::missing_permissions(&cluster.client).await?;
+    let facts = facts(&cluster, &request.settings, None).await?;
+    let plan = plan(&request.settings.tenant_ids(), &request.selection, &facts)?;
+    Ok(Preview {
+        cluster,
+        plan,
+        facts,
+        missing,
+        refused,
+    })
+}
+
+/// Runs. Verdicts go to `events`; when this returns, what was made is removed, or named as left behind.
+///
+/// # Errors
+/// [`RunError`], where it came to no verdicts at all.
+pub async fn run(request: Request, events: Events, cancel: CancellationToken) -> Result<(), RunError> {
+    let Request {
+        settings,
+        selection,
+        ledgers,
+    } = request;
+    let cluster = cluster::survey(&settings).await?;
+    cluster::gate(&cluster, &settings)?;
+    let missing = cluster::missing_permissions(&cluster.client).await?;
+    if !missing.is_empty() {
+        return Err(RunError::Forbidden {
+            user: cluster.user,
+            missing: missing.join(", "),
+        });
+    }
+    let run = RunId::random().map_err(|error| HarnessError::during("make a run id", &error))?;
+    let life = if selection.keep {
+        KEPT_FOR
+    } else {
+        settings.timeout + CLEAN_UP_WITHIN + EXPIRES_AFTER
+    };
+    let expires = Timestamp::now() + SignedDuration::try_from(life).unwrap_or(SignedDuration::MAX);
+    let mark = Mark { run, expires };
+    let ledger = open_ledger(&ledgers, &mark.run, &cluster.uid)?;
+    let mut site = Site {
+        cluster,
+        settings,
+        mark,
+        ledger,
+        events,
+        absent: Vec::new(),
+    };
+
+    let prepared = prepare(&mut site, &selection, &cancel).await;
+    let keep = selection.keep;
+    match prepared {
+        Ok(plan) => {
+            conduct(Arc::new(site), plan, cancel, keep).await;
+            Ok(())
+        }
+        Err(error) => {
+            clean_up(&site, false).await;
+            Err(error)
+        }
+    }
+}
+
+fn open_ledger(directory: &Path, run: &RunId, cluster: &str) -> Result<Ledger, HarnessError> {
+    Ledger::open(directory, run, cluster).map_err(|error| {
+        HarnessError::during(format!("open a ledger below {}", directory.display()), &error)
+            .hint("set XDG_STATE_HOME to a directory that can be written")
+    })
+}
+
+/// Takes the tenants, removes what expired runs left, and plans.
+async fn prepare(
+    site: &mut Site,
+    selection: &Selection,
+    cancel: &CancellationToken,
+) -> Result<Plan, RunError> {
+    let tenants = site.settings.tenant_ids();
+    let leases = lease::acquire(
+        &site.cluster.client,
+        &tenants,
+        &site.mark,
+        &site.ledger,
+        &site.events,
+    );
+    let taken = tokio::select! {
+        taken = tokio::time::timeout(site.settings.timeout, leases) => taken,
+        () = cancel.cancelled() => return Err(HarnessError::new("interrupted while waiting for the tenants").into()),
+    };
+    taken.map_err(|_| {
+        HarnessError::new("the tenants were still in use by another run when the time was over")
+            .hint("choose others with --tenants")
+    })??;
+    sweep(site).await?;
+    let facts = facts(&site.cluster, &site.settings, Some(site.mark.run.as_str())).await?;
+    site.absent.clone_from(&facts.absent);
+    let plan = plan(&tenants, selection, &facts)?;
+    site.events.send(Event::Began(Box::new(beginning(site, &plan))));
+    Ok(plan)
+}
+
+/// Removes what expired runs left behind.
+async fn sweep(site: &Site) -> Result<(), HarnessError> {
+    let now = Timestamp::now();
+    let expired: Vec<Leftover> = removal::leftovers(&site.cluster.client)
+        .await?
+        .into_iter()
+        .filter(|leftover| leftover.expired(now))
+        .collect();
+    for (run, entries) in removal::by_run(expired) {
+        let count = entries.len();
+        let failed = removal::remove(&site.cluster.client, &run, &entries, CLEAN_UP_WITHIN, &|_| {}).await;
+        site.events.notice(format!(
+            "run {run} had expired: removed {} of the {count} object(s) it left behind",
+            count - failed.len()
+        ));
+    }
+    Ok(())
+}
+
+/// What the plan needs to know.
+async fn facts(cluster: &Cluster, settings: &Settings, own_run: Option<&str>) -> Result<Facts, RunError> {
+    let mut absent = Vec::new();
+    for tenant in &settings.tenants {
+        if is_absent(cluster, &tenant.id, own_run).await? {
+            absent.push(tenant.id.clone());
+        }
+    }
+    Ok(Facts {
+        local: cluster.local.is_ok(),
+        nodes: cluster.nodes.clone(),
+        absent,
+    })
+}
+
+async fn is_absent(cluster: &Cluster, id: &TenantId, own_run: Option<&str>) -> Result<bool, RunError> {
+    let asked = provisioner::ownership(&cluster.client, id);
+    let refuse = |what: String, hint: String| Err(RunError::Tenant(HarnessError::new(what).hint(hint)));
+    match within(cluster::ANSWER, format!("look at tenant {id}"), asked).await? {
+        Ownership::Absent => Ok(true),
+        Ownership::Foreign { why } => refuse(
+            format!("namespace {} is not a tenant's: {why}", id.namespace()),
+            "choose other tenants with --tenants; nothing was changed".to_owned(),
+        ),
+        Ownership::Ours {
+            terminating: true, ..
+        } => refuse(
+            format!("tenant {id} is being deleted"),
+            "wait until its namespace is gone, or choose other tenants with --tenants".to_owned(),
+        ),
+        Ownership::Ours { labels, .. } => match labels.get(crate::names::RUN_ID) {
+            // Without a Lease to read from, a dry run cannot tell a run under way from one that crashed.
+            Some(run) if own_run.is_some() => refuse(
+                format!("tenant {id} was left by run {run}, which was kept or did not end well"),
+                format!("conformance clean --cluster {} --run {run}", cluster.context),
+            ),
+            Some(_) => Ok(true),
+            None => Ok(false),
+        },
+    }
+}
+
+fn beginning(site: &Site, plan: &Plan) -> Beginning {
+    let item = |item: &crate::plan::Item| PlannedItem {
+        name: item.to_string(),
+        check: item.check.info().id,
+        left_out: item.left_out.clone(),
+    };
+    let tenant = |id: TenantId| TenantBefore {
+        existed: !site.absent.contains(&id),
+        id: id.to_string(),
+    };
+    Beginning {
+        run: site.mark.run.to_string(),
+        cluster: site.settings.cluster_name.clone(),
+        server: site.cluster.server.clone(),
+        version: site.cluster.version.clone(),
+        user: site.cluster.user.clone(),
+        local: site.cluster.local.clone().ok(),
+        nodes: site.cluster.nodes.clone(),
+        tenants: site.settings.tenant_ids().into_iter().map(tenant).collect(),
+        items: plan.items.iter().map(item).collect(),
+        at: Timestamp::now().to_string(),
+    }
+}
+
+/// Puts up, runs, removes, judges what is left.
+async fn conduct(site: Arc<Site>, plan: Plan, cancel: CancellationToken, keep: bool) {
+    let stage = Stage::new(&site, &plan.resources);
+    let cx = Context {
+        site: Arc::clone(&site),
+        stage,
+        before_clean_up: OnceLock::new(),
+    };
+    let tenants = site.settings.tenant_ids();
+    let finished = tokio::select! {
+        // The stage is driven beside the checks, in this task: dropping both stops all that is under way.
+        ((), ()) = async { futures::join!(cx.stage.drive(), runner::run(&cx, &plan)) } => true,
+        error = lease::keep(&site.cluster.client, &tenants) => {
+            site.events.notice(format!("the tenants can no longer be held: {error}"));
+            false
+        }
+        () = tokio::time::sleep(site.settings.timeout) => {
+            site.events.notice(format!("the time for this run is over ({} s): what has no result is inconclusive", site.settings.timeout.as_secs()));
+            false
+        }
+        () = cancel.cancelled() => false,
+    };
+    if !keep {
+        let before = removal::of_run(&site.cluster.client, site.mark.run.as_str()).await;
+        // Set once, here.
+        let _ = cx.before_clean_up.set(before);
+    }
+    clean_up(&site, keep).await;
+    if !finished && !keep {
+        remove_stragglers(&site).await;
+    }
+    if !cancel.is_cancelled() {
+        runner::run_after_clean_up(&cx, &plan).await;
+    }
+}
+
+/// A request that was under way when a run was stopped may be carried out after its object was looked for: one more look, by label.
+async fn remove_stragglers(site: &Site) {
+    let (client, run) = (&site.cluster.client, site.mark.run.as_str());
+    let Ok(found) = removal::of_run(client, run).await else {
+        return;
+    };
+    for (entry, why) in removal::remove(client, run, &found, CLEAN_UP_WITHIN, &|_| {}).await {
+        site.events.send(Event::LeftBehind(format!("{entry}: {why}")));
+    }
+}
+
+/// Removes what is in the ledger; with `keep` only the Leases.
+async fn clean_up(site: &Site, keep: bool) {
+    let mut entries = site.ledger.newest_first();
+    if keep {
+        entries.retain(|entry| entry.kind == Kind::Lease);
+        let (run, context) = (&site.mark.run, &site.cluster.context);
+        site.events.notice(format!(
+            "kept, for a day: remove it by `conformance clean --cluster {context} --run {run}`"
+        ));
+    } else if !entries.is_empty() {
+        site.events.send(Event::CleaningUp(entries.len()));
+    }
+    let run = site.mark.run.as_str();
+    let failed = removal::remove(&site.cluster.client, run, &entries, CLEAN_UP_WITHIN, &|entry| {
+        site.ledger.gone(entry)
+    })
+    .await;
+    for (entry, why) in failed {
+        site.events.send(Event::LeftBehind(format!(
+            "{entry}: {why}; remove it by `conformance clean --cluster {} --run {run}`",
+            site.cluster.context
+        )));
+    }
+    if let Err(error) = site.ledger.close() {
+        site.events.notice(format!(
+            "the ledger {} could not be removed: {error}",
+            site.ledger.path().display()
+        ));
+    }
+}

@@ -1,0 +1,352 @@
+//! What a run is asked to do: embedded defaults, then a file, then environment and flags, resolved once. Knows no cluster.
+
+use crate::check;
+use jiff::SignedDuration;
+use jiff::civil::Date;
+use provisioner::{Tenant, TenantId};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const DEFAULTS: &str = include_str!("settings.yaml");
+
+/// Settings that cannot be used. Always names the place and the remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {problem}")]
+pub struct SettingsError {
+    /// The file, flag or field.
+    pub place: String,
+    /// What was expected and seen.
+    pub problem: String,
+    /// What to do.
+    pub hint: String,
+}
+
+fn invalid(place: impl Into<String>, problem: impl Into<String>, hint: impl Into<String>) -> SettingsError {
+    SettingsError {
+        place: place.into(),
+        problem: problem.into(),
+        hint: hint.into(),
+    }
+}
+
+/// A promise that is known to be broken, and answered for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Waiver {
+    /// The check's id.
+    pub check: String,
+    /// Why it is tolerated.
+    pub reason: String,
+    /// Who answers for it.
+    pub owner: String,
+    /// The last day on which it holds.
+    pub expires: Date,
+}
+
+/// One entry of `clusters`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterSettings {
+    /// The kubeconfig context.
+    pub context: Option<String>,
+    /// The kubeconfig file.
+    pub kubeconfig: Option<PathBuf>,
+    /// Whether a cluster that is not local may be tested.
+    #[serde(default)]
+    pub allow: bool,
+}
+
+/// A settings file, or a part of one.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    tenants: Option<Vec<String>>,
+    tenant_file: Option<PathBuf>,
+    agent_image: Option<String>,
+    timeout: Option<String>,
+    clusters: Option<BTreeMap<String, ClusterSettings>>,
+    waivers: Option<Vec<Waiver>>,
+}
+
+/// What flags and environment say.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// `--tenants`.
+    pub tenants: Option<Vec<String>>,
+    /// `--timeout`.
+    pub timeout: Option<String>,
+    /// `--agent-image`.
+    pub agent_image: Option<String>,
+    /// `--kubeconfig`.
+    pub kubeconfig: Option<PathBuf>,
+    /// `--allow-cluster`: the names of clusters that are not local and may be tested.
+    pub allow_clusters: Vec<String>,
+}
+
+/// Everything decided.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The name given by `--cluster`.
+    pub cluster_name: String,
+    /// How it is reached, and whether it is allowed.
+    pub cluster: ClusterSettings,
+    /// The tenants, two or more, all different.
+    pub tenants: Vec<Tenant>,
+    /// The agents' image.
+    pub agent_image: String,
+    /// How long a run may take.
+    pub timeout: Duration,
+    /// What is tolerated.
+    pub waivers: Vec<Waiver>,
+}
+
+impl Settings {
+    /// The tenants' ids, in order.
+    pub fn tenant_ids(&self) -> Vec<TenantId> {
+        self.tenants.iter().map(|tenant| tenant.id.clone()).collect()
+    }
+}
+
+/// Settings for the cluster of this name.
+///
+/// # Errors
+/// [`SettingsError`] for a file that cannot be read or parsed, and for values that cannot be used.
+pub fn resolve(cluster: &str, overrides: &Overrides) -> Result<Settings, SettingsError> {
+    let defaults = parse(DEFAULTS, "embedded defaults")?;
+    let file = match find_file(overrides.config.as_deref()) {
+        Some(path) => read(&path)?,
+        None => File::default(),
+    };
+    combine(cluster, overrides, file, defaults)
+}
+
+fn combine(
+    cluster: &str,
+    overrides: &Overrides,
+    file: File,
+    defaults: File,
+) -> Result<Settings, SettingsError> {
+    let ids = overrides
+        .tenants
+        .clone()
+        .or(file.tenants)
+        .or(defaults.tenants)
+        .unwrap_or_default();
+    let timeout = overrides
+        .timeout
+        .clone()
+        .or(file.timeout)
+        .or(defaults.timeout)
+        .unwrap_or_default();
+    let agent_image = overrides
+        .agent_image
+        .clone()
+        .or(file.agent_image)
+        .or(defaults.agent_image)
+        .unwrap_or_default();
+    let mut entry = file
+        .clusters
+        .unwrap_or_default()
+        .remove(cluster)
+        .unwrap_or_default();
+    entry.context.get_or_insert_with(|| cluster.to_owned());
+    if let Some(kubeconfig) = &overrides.kubeconfig {
+        entry.kubeconfig = Some(kubeconfig.clone());
+    }
+    entry.allow |= overrides.allow_clusters.iter().any(|name| name == cluster);
+    let waivers = file.waivers.unwrap_or_default();
+    for waiver in &waivers {
+        known_check(&waiver.check)?;
+    }
+    Ok(Settings {
+        cluster_name: cluster.to_owned(),
+        cluster: entry,
+        tenants: tenants(&ids, file.tenant_file.as_deref())?,
+        agent_image,
+        timeout: duration(&timeout)?,
+        waivers,
+    })
+}
+
+fn find_file(named: Option<&Path>) -> Option<PathBuf> {
+    if let Some(path) = named {
+        return Some(path.to_owned());
+    }
+    let home = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+    let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")));
+    let global = home.map(|home| home.join("ai-agents-conformance/settings.yaml"));
+    [Some(PathBuf::from("conformance.yaml")), global]
+        .into_iter()
+        .flatten()
+        .find(|path| path.is_file())
+}
+
+fn read(path: &Path) -> Result<File, SettingsError> {
+    let place = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        invalid(
+            &place,
+            format!("cannot be read: {error}"),
+            "check the path given by --config",
+        )
+    })?;
+    parse(&text, &place)
+}
+
+fn parse(text: &str, place: &str) -> Result<File, SettingsError> {
+    serde_yaml::from_str(text).map_err(|error| {
+        let hint = "`conformance run --help` names the file that documents every field: crates/conformance/src/settings.yaml";
+        invalid(place, error.to_string(), hint)
+    })
+}
+
+fn tenants(ids: &[String], file: Option<&Path>) -> Result<Vec<Tenant>, SettingsError> {
+    let hint = "name two or more tenants, all different: --tenants test-tenant-a,test-tenant-b";
+    let mut tenants: Vec<Tenant> = Vec::new();
+    for id in ids {
+        let id =
+            TenantId::try_from(id.as_str()).map_err(|error| invalid("tenants", error.to_string(), hint))?;
+        if tenants.iter().any(|tenant| tenant.id == id) {
+            return Err(invalid("tenants", format!("{id} twice"), hint));
+        }
+        tenants.push(match file {
+            Some(path) => from_file(path, id)?,
+            None => Tenant::standard(id),
+        });
+    }
+    if tenants.len() < 2 {
+        return Err(invalid(
+            "tenants",
+            format!("expected two at least, found {}", tenants.len()),
+            hint,
+        ));
+    }
+    Ok(tenants)
+}
+
+fn from_file(path: &Path, id: TenantId) -> Result<Tenant, SettingsError> {
+    let hint = "docs/templates.md describes tenant files";
+    let place = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        invalid(
+            &place,
+            format!("cannot be read: {error}"),
+            "check tenantFile in the settings",
+        )
+    })?;
+    let mut tenant: Tenant =
+        serde_yaml::from_str(&text).map_err(|error| invalid(&place, error.to_string(), hint))?;
+    tenant.id = id;
+    Ok(tenant)
+}
+
+fn duration(text: &str) -> Result<Duration, SettingsError> {
+    let parsed: Option<SignedDuration> = text.parse().ok();
+    match parsed.and_then(|duration| Duration::try_from(duration).ok()) {
+        Some(duration) if duration >= Duration::from_secs(10) => Ok(duration),
+        _ => Err(invalid(
+            "timeout",
+            format!("{text:?} is no duration of 10 s or more"),
+            "write it as 90s, 10m or 1h30m",
+        )),
+    }
+}
+
+/// The check of this id.
+///
+/// # Errors
+/// There is none.
+pub fn known_check(id: &str) -> Result<&'static dyn check::Check, SettingsError> {
+    check::find(id).ok_or_else(|| {
+        let known: Vec<&str> = check::ALL.iter().map(|check| check.info().id).collect();
+        invalid(
+            id,
+            "no such check",
+            format!("known are {}; `conformance list` shows them", known.join(", ")),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn resolved(text: &str, overrides: &Overrides) -> Result<Settings, SettingsError> {
+        combine(
+            "lab",
+            overrides,
+            parse(text, "test")?,
+            parse(DEFAULTS, "embedded defaults")?,
+        )
+    }
+
+    #[test]
+    fn defaults_are_two_test_tenants_and_a_context_of_the_clusters_name() {
+        let settings = resolved("{}", &Overrides::default()).unwrap();
+        let ids: Vec<String> = settings.tenant_ids().iter().map(ToString::to_string).collect();
+        assert_eq!(ids, ["test-tenant-a", "test-tenant-b"]);
+        assert_eq!(settings.cluster.context.as_deref(), Some("lab"));
+        assert_eq!(settings.timeout, Duration::from_secs(600));
+        assert!(!settings.cluster.allow);
+    }
+
+    #[test]
+    fn flags_come_before_the_file_and_the_file_before_defaults() {
+        let file = "{tenants: [c, d], timeout: 2m, agentImage: from-file}";
+        let overrides = Overrides {
+            tenants: Some(vec!["e".into(), "f".into()]),
+            ..Overrides::default()
+        };
+        let settings = resolved(file, &overrides).unwrap();
+        assert_eq!(settings.tenant_ids()[0].as_str(), "e");
+        assert_eq!(
+            (settings.timeout, settings.agent_image.as_str()),
+            (Duration::from_secs(120), "from-file")
+        );
+    }
+
+    #[rstest]
+    #[case::one_tenant("{tenants: [a]}", "expected two at least, found 1")]
+    #[case::the_same_twice("{tenants: [a, a]}", "a twice")]
+    #[case::no_duration("{timeout: soon}", "is no duration")]
+    #[case::too_short("{timeout: 1s}", "is no duration of 10 s or more")]
+    #[case::unknown_field("{tenant: [a]}", "unknown field `tenant`")]
+    #[case::unknown_check(
+        "{waivers: [{check: NET-99, reason: r, owner: o, expires: 2026-01-01}]}",
+        "no such check"
+    )]
+    #[case::no_date(
+        "{waivers: [{check: NET-01, reason: r, owner: o, expires: never}]}",
+        "expires"
+    )]
+    fn bad_settings_name_place_and_problem(#[case] file: &str, #[case] problem: &str) {
+        let error = resolved(file, &Overrides::default()).unwrap_err();
+        assert!(error.to_string().contains(problem), "{error}");
+        assert!(!error.hint.is_empty());
+    }
+
+    #[test]
+    fn a_cluster_is_allowed_by_its_own_name_only() {
+        let other = Overrides {
+            allow_clusters: vec!["prod".into()],
+            ..Overrides::default()
+        };
+        assert!(!resolved("{}", &other).unwrap().cluster.allow);
+        let named = Overrides {
+            allow_clusters: vec!["lab".into()],
+            ..Overrides::default()
+        };
+        assert!(resolved("{}", &named).unwrap().cluster.allow);
+        assert!(
+            resolved("{clusters: {lab: {allow: true}}}", &Overrides::default())
+                .unwrap()
+                .cluster
+                .allow
+        );
+    }
+}

@@ -1,0 +1,349 @@
+//! Puts up what checks share: tenants, their workloads as they are found, agents, and the enforcement canary. Each resource is made once,
+//! all at the same time, and every check that needs it waits for the same result; a failure is a value that each of them gets.
+
+use crate::agent::Agent;
+use crate::canary::{self, Enforcement};
+use crate::cluster::Cluster;
+use crate::error::{HarnessError, within};
+use crate::event::Events;
+use crate::ledger::{Entry, Kind, Ledger};
+use crate::manifest::{self, AgentPod, Mark};
+use crate::names::{EXPIRES, RUN_ID};
+use crate::pod;
+use crate::resource::{Costume, Place, Resource};
+use crate::settings::Settings;
+use crate::workloads::{self, Workloads};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared, join_all};
+use kube::api::Api;
+use provisioner::tenant::Stamp;
+use provisioner::{ApplyOptions, Silent, Templates, Tenant, TenantId};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a run stands on.
+pub struct Site {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The settings.
+    pub settings: Settings,
+    /// The run's mark.
+    pub mark: Mark,
+    /// The run's ledger.
+    pub ledger: Ledger,
+    /// Where to say what happens.
+    pub events: Events,
+    /// The tenants that were absent.
+    pub absent: Vec<TenantId>,
+}
+
+impl Site {
+    /// The tenant of this id, as the settings have it.
+    ///
+    /// # Errors
+    /// It is not a tenant of this run.
+    pub fn tenant(&self, id: &TenantId) -> Result<&Tenant, HarnessError> {
+        let found = self.settings.tenants.iter().find(|tenant| tenant.id == *id);
+        found.ok_or_else(|| HarnessError::new(format!("{id} is no tenant of this run")))
+    }
+}
+
+type Slot<T> = Shared<BoxFuture<'static, Result<Arc<T>, HarnessError>>>;
+
+fn slot<T>(work: impl Future<Output = Result<T, HarnessError>> + Send + 'static) -> Slot<T>
+where
+    T: Send + Sync + 'static,
+{
+    work.map(|result| result.map(Arc::new)).boxed().shared()
+}
+
+/// Everything a run puts up.
+pub struct Stage {
+    tenants: HashMap<TenantId, Slot<()>>,
+    workloads: HashMap<TenantId, Slot<Workloads>>,
+    agents: HashMap<Place, Slot<Agent>>,
+    enforcement: Option<Slot<Enforcement>>,
+}
+
+impl Stage {
+    /// Prepares these resources; nothing happens before [`Stage::drive`] or somebody asking.
+    pub fn new(site: &Arc<Site>, resources: &BTreeSet<Resource>) -> Stage {
+        let mut stage = Stage {
+            tenants: HashMap::new(),
+            workloads: HashMap::new(),
+            agents: HashMap::new(),
+            enforcement: None,
+        };
+        for resource in resources {
+            if let Resource::Tenant(id) = resource {
+                stage
+                    .tenants
+                    .insert(id.clone(), slot(provision(Arc::clone(site), id.clone())));
+            }
+        }
+        let owners: HashMap<TenantId, Slot<String>> = stage
+            .tenants
+            .iter()
+            .map(|(id, tenant)| {
+                (
+                    id.clone(),
+                    slot(own(Arc::clone(site), id.clone(), tenant.clone())),
+                )
+            })
+            .collect();
+        for resource in resources {
+            stage.prepare(site, resource, &owners);
+        }
+        stage
+    }
+
+    fn prepare(&mut self, site: &Arc<Site>, resource: &Resource, owners: &HashMap<TenantId, Slot<String>>) {
+        let site = Arc::clone(site);
+        match resource {
+            Resource::Tenant(_) => {}
+            Resource::Workloads(id) => {
+                if let Some(tenant) = self.tenants.get(id) {
+                    let work = find_workloads(site, id.clone(), tenant.clone());
+                    self.workloads.insert(id.clone(), slot(work));
+                }
+            }
+            Resource::Agent(Place::Tenant(id, costume)) => {
+                if let Some(owner) = owners.get(id) {
+                    let work = tenant_agent(site, id.clone(), *costume, owner.clone());
+                    self.agents
+                        .insert(Place::Tenant(id.clone(), *costume), slot(work));
+                }
+            }
+            Resource::Agent(place) => {
+                self.agents
+                    .insert(place.clone(), slot(free_agent(site, place.clone())));
+            }
+            Resource::Enforcement => self.enforcement = Some(slot(canary::observe(site))),
+        }
+    }
+
+    /// Puts everything up, whether somebody waits for it or not.
+    pub async fn drive(&self) {
+        let mut all: Vec<BoxFuture<'static, ()>> = Vec::new();
+        all.extend(
+            self.tenants
+                .values()
+                .cloned()
+                .map(|slot| slot.map(|_| ()).boxed()),
+        );
+        all.extend(
+            self.workloads
+                .values()
+                .cloned()
+                .map(|slot| slot.map(|_| ()).boxed()),
+        );
+        all.extend(self.agents.values().cloned().map(|slot| slot.map(|_| ()).boxed()));
+        all.extend(
+            self.enforcement
+                .iter()
+                .cloned()
+                .map(|slot| slot.map(|_| ()).boxed()),
+        );
+        join_all(all).await;
+    }
+
+    /// Waits until these are up or known not to come up.
+    pub async fn settle(&self, resources: &[Resource]) {
+        for resource in resources {
+            match resource {
+                Resource::Tenant(id) => drop(self.tenant(id).await),
+                Resource::Workloads(id) => drop(self.workloads(id).await),
+                Resource::Agent(place) => drop(self.agent(place).await),
+                Resource::Enforcement => drop(self.enforcement().await),
+            }
+        }
+    }
+
+    /// Waits for the tenant to be provisioned.
+    ///
+    /// # Errors
+    /// It could not be, or the check did not say that it needs it.
+    pub async fn tenant(&self, id: &TenantId) -> Result<(), HarnessError> {
+        let resource = || Resource::Tenant(id.clone());
+        self.tenants
+            .get(id)
+            .cloned()
+            .ok_or_else(|| undeclared(&resource()))?
+            .await
+            .map(|_| ())
+    }
+
+    /// The tenant's workloads, once they serve or are known not to.
+    ///
+    /// # Errors
+    /// As for [`Stage::tenant`].
+    pub async fn workloads(&self, id: &TenantId) -> Result<Arc<Workloads>, HarnessError> {
+        let resource = || Resource::Workloads(id.clone());
+        self.workloads
+            .get(id)
+            .cloned()
+            .ok_or_else(|| undeclared(&resource()))?
+            .await
+    }
+
+    /// The agent at this place.
+    ///
+    /// # Errors
+    /// As for [`Stage::tenant`].
+    pub async fn agent(&self, place: &Place) -> Result<Arc<Agent>, HarnessError> {
+        let resource = || Resource::Agent(place.clone());
+        self.agents
+            .get(place)
+            .cloned()
+            .ok_or_else(|| undeclared(&resource()))?
+            .await
+    }
+
+    /// What the canary showed.
+    ///
+    /// # Errors
+    /// As for [`Stage::tenant`].
+    pub async fn enforcement(&self) -> Result<Arc<Enforcement>, HarnessError> {
+        self.enforcement
+            .clone()
+            .ok_or_else(|| undeclared(&Resource::Enforcement))?
+            .await
+    }
+}
+
+fn undeclared(resource: &Resource) -> HarnessError {
+    HarnessError::new(format!(
+        "{resource} was not put up: the check does not name it among its needs"
+    ))
+}
+
+/// How long until an agent's containers are ready: image already on the node.
+const AGENT_READY: Duration = Duration::from_secs(60);
+
+async fn provision(site: Arc<Site>, id: TenantId) -> Result<(), HarnessError> {
+    if !site.absent.contains(&id) {
+        return Ok(());
+    }
+    let doing = format!("provision tenant {id}");
+    let failed = |error: &dyn std::error::Error| HarnessError::during(&doing, error);
+    let mark = BTreeMap::from([(RUN_ID.to_owned(), site.mark.run.to_string())]);
+    let mut annotations = mark.clone();
+    annotations.insert(EXPIRES.to_owned(), site.mark.expires.to_string());
+    let stamp = Stamp {
+        labels: mark,
+        annotations,
+    };
+    let manifests = provisioner::render(site.tenant(&id)?, &Templates::embedded(), &stamp)
+        .map_err(|error| failed(&error))?;
+    let entry = Entry {
+        kind: Kind::Tenant,
+        namespace: None,
+        name: id.to_string(),
+    };
+    site.ledger
+        .made(entry)
+        .map_err(|error| site.ledger.unwritable(&error))?;
+    let options = ApplyOptions {
+        readiness: None,
+        ..ApplyOptions::default()
+    };
+    provisioner::apply(&site.cluster.client, &manifests, &id, &options, &Silent)
+        .await
+        .map_err(|error| failed(&error))?;
+    site.events.progress(format!("tenant {id} provisioned"));
+    Ok(())
+}
+
+async fn find_workloads(site: Arc<Site>, id: TenantId, tenant: Slot<()>) -> Result<Workloads, HarnessError> {
+    tenant.await?;
+    let found = workloads::await_serving(&site.cluster.client, site.tenant(&id)?).await?;
+    let state = if found.not_ready.is_none() {
+        "serve"
+    } else {
+        "do not serve"
+    };
+    site.events.progress(format!("workloads of {id} {state}"));
+    Ok(found)
+}
+
+/// The uid of the object that owns the run's pods in a tenant.
+async fn own(site: Arc<Site>, id: TenantId, tenant: Slot<()>) -> Result<String, HarnessError> {
+    tenant.await?;
+    let owner = site
+        .ledger
+        .create(&site.cluster.client, manifest::owner(&site.mark, &id))
+        .await?;
+    owner
+        .metadata
+        .uid
+        .ok_or_else(|| HarnessError::new("the API server gave a ConfigMap no uid"))
+}
+
+async fn tenant_agent(
+    site: Arc<Site>,
+    id: TenantId,
+    costume: Costume,
+    owner: Slot<String>,
+) -> Result<Agent, HarnessError> {
+    let uid = owner.await?;
+    let agent = AgentPod {
+        mark: &site.mark,
+        name: site.mark.run.object(costume.word()),
+        namespace: id.namespace(),
+        image: &site.settings.agent_image,
+        labels: manifest::costume(&id, costume),
+        owner: Some((site.mark.run.owner(), uid.as_ref().clone())),
+        node: None,
+        may_become_ready: false,
+    };
+    start(&site, Place::Tenant(id.clone(), costume), agent).await
+}
+
+async fn free_agent(site: Arc<Site>, place: Place) -> Result<Agent, HarnessError> {
+    let namespace = site.mark.run.namespace(&place.to_string());
+    make_namespace(&site, &namespace).await?;
+    let agent = AgentPod {
+        mark: &site.mark,
+        name: "agent".to_owned(),
+        namespace,
+        image: &site.settings.agent_image,
+        labels: BTreeMap::new(),
+        owner: None,
+        node: None,
+        may_become_ready: true,
+    };
+    start(&site, place, agent).await
+}
+
+/// Makes a namespace of the run's own, and waits until pods can be made in it.
+///
+/// # Errors
+/// The API server refused, or its controller made no ServiceAccount in time.
+pub async fn make_namespace(site: &Site, name: &str) -> Result<(), HarnessError> {
+    let client = &site.cluster.client;
+    site.ledger
+        .create(client, manifest::namespace(&site.mark, name))
+        .await?;
+    pod::await_default_account(client, name).await
+}
+
+/// Starts an agent and waits until it listens.
+///
+/// # Errors
+/// It did not start, with the reason that the kubelet or the scheduler gives.
+pub async fn start(site: &Site, place: Place, agent: AgentPod<'_>) -> Result<Agent, HarnessError> {
+    let client = &site.cluster.client;
+    let (namespace, name) = (agent.namespace.clone(), agent.name.clone());
+    site.ledger.create(client, agent.manifest()).await?;
+    let pods = Api::namespaced(client.clone(), &namespace);
+    let started = within(
+        AGENT_READY,
+        format!("await pod {name} in namespace {namespace}"),
+        pod::await_started(&pods, &name),
+    );
+    let pod::Started { ip, node } = started
+        .await
+        .map_err(|error| pod::advise(error, &site.settings.agent_image))?;
+    Ok(Agent::new(client.clone(), place, namespace, name, ip, node))
+}

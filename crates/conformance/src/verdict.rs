@@ -1,0 +1,380 @@
+//! What a check may conclude, and what it needs in order to conclude it. A denial passes only with
+//! [`Proven`], and the only way to a `Proven` is a set of controls that all hold. Pure: how observations
+//! are made is left to `agent` and to the checks.
+
+use serde::Serialize;
+use std::fmt;
+
+/// What one probe saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "detail")]
+pub enum Observation {
+    /// The target itself answered, or saw the probe.
+    Reached(String),
+    /// The probe was kept out, in this way.
+    Denied(String),
+    /// The probe could not tell: it is neither isolated nor broken.
+    Broken(String),
+}
+
+/// An observation and what was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Observed {
+    /// From where to where and how, as a reader would say it: `outsider -> test-tenant-b api 10.0.0.7:8000 (pod IP)`.
+    pub what: String,
+    /// What was seen.
+    pub observation: Observation,
+}
+
+impl fmt::Display for Observed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, detail) = match &self.observation {
+            Observation::Reached(detail) => ("reached", detail),
+            Observation::Denied(detail) => ("denied", detail),
+            Observation::Broken(detail) => ("undecided", detail),
+        };
+        write!(out, "{}: {word} ({detail})", self.what)
+    }
+}
+
+/// Something that must hold before a denial means anything: the same probe got through where it may, or the target was alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Control {
+    /// What must hold.
+    pub claim: String,
+    /// What showed it, or why it does not hold.
+    pub holds: Result<String, String>,
+}
+
+impl Control {
+    /// A control that holds when the probe got through.
+    pub fn reached(observed: &Observed) -> Self {
+        let holds = match &observed.observation {
+            Observation::Reached(how) => Ok(how.clone()),
+            Observation::Denied(how) => Err(format!("denied ({how})")),
+            Observation::Broken(why) => Err(why.clone()),
+        };
+        Control {
+            claim: observed.what.clone(),
+            holds,
+        }
+    }
+}
+
+/// The proof that a probe works: cannot be had but from [`prove`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven {
+    controls: Vec<String>,
+}
+
+impl Proven {
+    /// The controls that held, one line each.
+    pub fn controls(&self) -> &[String] {
+        &self.controls
+    }
+}
+
+/// Why there is no proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unproven {
+    /// The controls that did not hold, one line each.
+    pub broken: Vec<String>,
+}
+
+impl fmt::Display for Unproven {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "control did not hold: {}", self.broken.join("; "))
+    }
+}
+
+/// The proof, where every control holds and there is at least one.
+///
+/// # Errors
+/// [`Unproven`] names each control that does not hold.
+pub fn prove(controls: &[Control]) -> Result<Proven, Unproven> {
+    if controls.is_empty() {
+        return Err(Unproven {
+            broken: vec!["no control was made".to_owned()],
+        });
+    }
+    let mut held = Vec::new();
+    let mut broken = Vec::new();
+    for control in controls {
+        match &control.holds {
+            Ok(seen) => held.push(format!("{}: {seen}", control.claim)),
+            Err(why) => broken.push(format!("{}: {why}", control.claim)),
+        }
+    }
+    if broken.is_empty() {
+        Ok(Proven { controls: held })
+    } else {
+        Err(Unproven { broken })
+    }
+}
+
+/// A number that a check measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Figure {
+    /// What was measured.
+    pub name: String,
+    /// The value, in `unit`.
+    pub value: f64,
+    /// The unit: `ms`, `count`.
+    pub unit: &'static str,
+}
+
+/// What a pass rests on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Evidence {
+    /// One line for people: what was seen, and the control that gives it meaning.
+    pub summary: String,
+    /// The controls that held.
+    pub controls: Vec<String>,
+    /// All that was observed.
+    pub observed: Vec<String>,
+    /// What was measured.
+    pub figures: Vec<Figure>,
+}
+
+/// One broken promise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What the promise asks for.
+    pub expected: String,
+    /// What was seen instead.
+    pub seen: String,
+}
+
+/// Why nothing could be concluded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cause {
+    /// What stood in the way.
+    pub what: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Cause {
+    /// A cause without advice.
+    pub fn new(what: impl Into<String>) -> Self {
+        Cause {
+            what: what.into(),
+            hint: None,
+        }
+    }
+}
+
+/// What a check concluded.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "verdict")]
+pub enum Verdict {
+    /// The promise was seen to hold.
+    Passed(Evidence),
+    /// The promise was seen broken.
+    Failed {
+        /// Each way in which it is.
+        findings: Vec<Finding>,
+        /// All that was observed, the findings included.
+        observed: Vec<String>,
+    },
+    /// Not judged, on purpose.
+    Skipped {
+        /// Why, and how to have it judged.
+        reason: String,
+    },
+    /// Could not be judged.
+    Inconclusive(Cause),
+}
+
+impl Verdict {
+    /// A failure with one finding.
+    pub fn failed(expected: impl Into<String>, seen: impl Into<String>) -> Self {
+        let finding = Finding {
+            expected: expected.into(),
+            seen: seen.into(),
+        };
+        Verdict::Failed {
+            findings: vec![finding],
+            observed: Vec::new(),
+        }
+    }
+
+    /// An undecided verdict.
+    pub fn inconclusive(what: impl Into<String>) -> Self {
+        Verdict::Inconclusive(Cause::new(what))
+    }
+
+    /// One word: `passed`, `failed`, `skipped`, `inconclusive`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Verdict::Passed(_) => "passed",
+            Verdict::Failed { .. } => "failed",
+            Verdict::Skipped { .. } => "skipped",
+            Verdict::Inconclusive(_) => "inconclusive",
+        }
+    }
+}
+
+/// Judges probes that must all be denied. In this order: what got through is a failure whatever else went wrong; without proof
+/// nothing is concluded; an undecided probe leaves it undecided; else it is a pass.
+pub fn judge_denied(proof: &Result<Proven, Unproven>, probes: &[Observed]) -> Verdict {
+    let observed: Vec<String> = probes.iter().map(ToString::to_string).collect();
+    let findings = reached(probes);
+    if !findings.is_empty() {
+        return Verdict::Failed { findings, observed };
+    }
+    let proven = match proof {
+        Ok(proven) => proven,
+        Err(unproven) => return Verdict::inconclusive(unproven.to_string()),
+    };
+    let undecided: Vec<&String> = probes
+        .iter()
+        .zip(&observed)
+        .filter(|(probe, _)| is_broken(probe))
+        .map(|(_, line)| line)
+        .collect();
+    if let Some(first) = undecided.first() {
+        let rest = undecided.len() - 1;
+        let more = if rest > 0 {
+            format!(", and {rest} more")
+        } else {
+            String::new()
+        };
+        return Verdict::inconclusive(format!("{first}{more}"));
+    }
+    if probes.is_empty() {
+        return Verdict::inconclusive("nothing was probed");
+    }
+    Verdict::Passed(Evidence {
+        summary: summary(proven, probes),
+        controls: proven.controls.clone(),
+        observed,
+        figures: Vec::new(),
+    })
+}
+
+fn reached(probes: &[Observed]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for probe in probes {
+        if let Observation::Reached(how) = &probe.observation {
+            findings.push(Finding {
+                expected: format!("{} is denied", probe.what),
+                seen: format!("reached ({how})"),
+            });
+        }
+    }
+    findings
+}
+
+fn is_broken(probe: &Observed) -> bool {
+    matches!(probe.observation, Observation::Broken(_))
+}
+
+/// `6 of 6 denied (timed out); control: outsider -> sink 10.0.0.9:8000: reached (echo in 1 ms), and 3 more`.
+fn summary(proven: &Proven, probes: &[Observed]) -> String {
+    let mut ways: Vec<&str> = Vec::new();
+    for probe in probes {
+        if let Observation::Denied(how) = &probe.observation
+            && !ways.contains(&how.as_str())
+        {
+            ways.push(how);
+        }
+    }
+    let shown = ways.iter().take(2).copied().collect::<Vec<_>>().join(" / ");
+    let first = proven.controls.first().map_or("", String::as_str);
+    let more = match proven.controls.len() {
+        0 | 1 => String::new(),
+        count => format!(", and {} more", count - 1),
+    };
+    format!(
+        "{0} of {0} denied ({shown}); control: {first}{more}",
+        probes.len()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn seen(observation: Observation) -> Observed {
+        Observed {
+            what: "a -> b".into(),
+            observation,
+        }
+    }
+    fn denied() -> Observed {
+        seen(Observation::Denied("timed out".into()))
+    }
+    fn open() -> Observed {
+        seen(Observation::Reached("echo".into()))
+    }
+    fn broken() -> Observed {
+        seen(Observation::Broken("exec cut".into()))
+    }
+    fn proof() -> Result<Proven, Unproven> {
+        prove(&[Control::reached(&open())])
+    }
+    fn no_proof() -> Result<Proven, Unproven> {
+        prove(&[Control::reached(&open()), Control::reached(&denied())])
+    }
+
+    #[rstest]
+    #[case::all_denied_with_proof(proof(), vec![denied(), denied()], "passed")]
+    #[case::one_reached(proof(), vec![denied(), open()], "failed")]
+    #[case::reached_outranks_a_failed_control(no_proof(), vec![open()], "failed")]
+    #[case::reached_outranks_a_broken_probe(proof(), vec![broken(), open()], "failed")]
+    #[case::denied_without_proof_is_nothing(no_proof(), vec![denied()], "inconclusive")]
+    #[case::a_broken_probe_is_not_a_denial(proof(), vec![denied(), broken()], "inconclusive")]
+    #[case::nothing_probed_is_nothing_proven(proof(), vec![], "inconclusive")]
+    fn denials_are_judged_in_order(
+        #[case] proof: Result<Proven, Unproven>,
+        #[case] probes: Vec<Observed>,
+        #[case] word: &str,
+    ) {
+        assert_eq!(judge_denied(&proof, &probes).word(), word);
+    }
+
+    #[test]
+    fn no_controls_prove_nothing() {
+        assert!(prove(&[]).is_err());
+    }
+
+    #[rstest]
+    #[case::denied(denied(), "denied (timed out)")]
+    #[case::broken(broken(), "exec cut")]
+    fn a_control_that_did_not_get_through_is_named_with_its_cause(
+        #[case] observed: Observed,
+        #[case] why: &str,
+    ) {
+        let unproven = prove(&[Control::reached(&observed)]).unwrap_err();
+        assert_eq!(unproven.broken, [format!("a -> b: {why}")]);
+    }
+
+    #[test]
+    fn a_pass_names_its_control_and_what_was_seen() {
+        let Verdict::Passed(evidence) = judge_denied(&proof(), &[denied()]) else {
+            panic!("expected a pass")
+        };
+        assert_eq!(
+            evidence.summary,
+            "1 of 1 denied (timed out); control: a -> b: echo"
+        );
+    }
+
+    #[test]
+    fn a_failure_says_what_was_expected_and_seen() {
+        let Verdict::Failed { findings, observed } = judge_denied(&no_proof(), &[denied(), open()]) else {
+            panic!("expected a failure")
+        };
+        assert_eq!(
+            findings,
+            [Finding {
+                expected: "a -> b is denied".into(),
+                seen: "reached (echo)".into()
+            }]
+        );
+        assert_eq!(observed.len(), 2);
+    }
+}
