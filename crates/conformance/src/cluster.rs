@@ -133,6 +133,23 @@ fn paced(config: &Config, pace: &Arc<Pace>) -> Result<Client, HarnessError> {
 }
 
 impl Cluster {
+    /// One that nobody looked at, for tests.
+    #[cfg(test)]
+    pub(crate) fn unseen(client: Client, config: Config) -> Self {
+        Cluster {
+            client,
+            config,
+            pace: Arc::new(Pace::local()),
+            context: "scripted".to_owned(),
+            server: "http://127.0.0.1".to_owned(),
+            version: "v1.34.4".to_owned(),
+            user: "tester".to_owned(),
+            uid: "uid".to_owned(),
+            local: Ok("scripted".to_owned()),
+            nodes: vec!["node".to_owned()],
+        }
+    }
+
     /// A client for the same cluster with this bearer token and no other credentials, at the same pace.
     ///
     /// # Errors

@@ -150,6 +150,92 @@ mod tests {
         assert_eq!(exit_code(status.as_bytes()), expected);
     }
 
+    use crate::scripted::{Server, refuse, serve};
+    use axum::Router;
+    use axum::extract::ws::{CloseFrame, Message as Frame, WebSocket, WebSocketUpgrade};
+    use axum::routing::any;
+
+    const SUCCESS: &str = r#"{"status":"Success"}"#;
+
+    fn frame(channel: u8, text: &str) -> Frame {
+        let mut bytes = vec![channel];
+        bytes.extend_from_slice(text.as_bytes());
+        Frame::Binary(bytes.into())
+    }
+
+    /// A kubelet that waits for one line on stdin, sends these frames, and then goes silent.
+    async fn kubelet(frames: Vec<Frame>) -> Server {
+        let converse = move |mut socket: WebSocket| async move {
+            let asked = socket.recv().await;
+            assert_eq!(asked.unwrap().unwrap(), frame(STDIN, "question\n"));
+            for frame in frames {
+                if socket.send(frame).await.is_err() {
+                    return;
+                }
+            }
+            while socket.recv().await.is_some_and(|message| message.is_ok()) {}
+        };
+        let route = any(move |upgrade: WebSocketUpgrade| async move {
+            upgrade.protocols(["v5.channel.k8s.io"]).on_upgrade(converse)
+        });
+        serve(Router::new().fallback(route)).await
+    }
+
+    async fn ask(server: &Server) -> Result<Output, HarnessError> {
+        let command = Command {
+            namespace: "n",
+            pod: "p",
+            command: &["/probe"],
+            stdin: Some(b"question\n"),
+            limit: Duration::from_secs(1),
+        };
+        exec(&server.client(), &command).await
+    }
+
+    #[tokio::test]
+    async fn output_comes_whole_with_its_code() {
+        let long = "x".repeat(400_000);
+        let server = kubelet(vec![
+            frame(STDOUT, &long),
+            frame(STDERR, "warn"),
+            frame(STDOUT, "end"),
+            frame(STATUS, SUCCESS),
+        ])
+        .await;
+        let output = ask(&server).await.unwrap();
+        assert_eq!(
+            (output.stdout.len(), output.stderr.as_str(), output.code),
+            (400_003, "warn", 0)
+        );
+    }
+
+    #[rstest]
+    #[case::the_connection_ends(vec![frame(STDOUT, "half"), Frame::Close(None)], "cut off before the command's status")]
+    #[case::the_connection_is_closed_with_a_reason(vec![Frame::Close(Some(CloseFrame { code: 1011, reason: "gone".into() }))], "cut off before the command's status")]
+    #[case::nothing_more_comes(vec![frame(STDOUT, "half")], "not ended within 1 s")]
+    #[case::it_never_ran(vec![frame(STATUS, r#"{"status":"Failure","message":"no such file"}"#)], "the command did not run: no such file")]
+    #[case::an_unreadable_status(vec![frame(STATUS, "oops")], "unreadable status")]
+    #[case::too_much(vec![frame(STDOUT, &"x".repeat(MAX_OUTPUT + 1))], "more than")]
+    #[tokio::test]
+    async fn an_exec_without_its_end_is_an_error(#[case] frames: Vec<Frame>, #[case] expected: &str) {
+        let error = ask(&kubelet(frames).await).await.unwrap_err();
+        assert!(error.what.contains(expected), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_refused_exec_is_an_error_that_says_by_whom() {
+        let server = crate::scripted::answer(|_| {
+            refuse(
+                403,
+                "Forbidden",
+                "pods is forbidden: User \"u\" cannot create resource \"pods/exec\"",
+            )
+        })
+        .await;
+        let error = ask(&server).await.unwrap_err();
+        assert!(error.what.contains("cannot create resource"), "{error}");
+    }
+
     #[test]
     fn a_status_that_is_not_json_is_an_error() {
         assert!(exit_code(b"oops").unwrap_err().starts_with("unreadable status"));

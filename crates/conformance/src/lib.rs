@@ -30,6 +30,8 @@ pub mod report;
 pub mod resource;
 pub mod run;
 pub mod runner;
+#[cfg(test)]
+mod scripted;
 pub mod settings;
 pub mod signal;
 pub mod stage;

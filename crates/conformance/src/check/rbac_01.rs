@@ -249,6 +249,102 @@ fn body(plural: &str, namespace: &str, mark: &Mark, image: &str) -> Value {
 mod tests {
     use super::*;
     use crate::names::RunId;
+    use crate::scripted::{answer, ok, pair, refuse, word_and_text};
+    use axum::extract::Request as Incoming;
+    use axum::response::Response;
+    use rstest::rstest;
+    use std::collections::BTreeSet;
+
+    const ACCOUNT: &str = "system:serviceaccount:ai-agents-a:sa-a";
+
+    fn rbac_403() -> Response {
+        let message = format!("x is forbidden: User \"{ACCOUNT}\" cannot do this");
+        refuse(403, "Forbidden", &message)
+    }
+
+    /// Everything before the requests in question: the token, and whose it is.
+    fn preamble(request: &Incoming, account: &str) -> Option<Response> {
+        let path = request.uri().path();
+        if path.ends_with("/token") {
+            return Some(ok(
+                &json!({ "metadata": {}, "spec": { "audiences": [] }, "status": { "token": "t", "expirationTimestamp": "2026-01-01T00:00:00Z" } }),
+            ));
+        }
+        path.ends_with("/selfsubjectreviews")
+            .then(|| ok(&json!({ "metadata": {}, "status": { "userInfo": { "username": account } } })))
+    }
+
+    async fn verdict(
+        script: impl Fn(&Incoming) -> Response + Clone + Send + Sync + 'static,
+    ) -> Result<Verdict, HarnessError> {
+        let server = answer(script).await;
+        let tenants = ["a", "b"].map(|id| TenantId::try_from(id).unwrap());
+        let needs: BTreeSet<Resource> = Rbac01.needs(&pair(), &tenants).into_iter().collect();
+        let cx = server.context(needs);
+        Rbac01.run(&cx, &pair()).await
+    }
+
+    #[rstest]
+    #[case::refused_by_rbac(rbac_403 as fn() -> Response, "passed", "RBAC 403")]
+    #[case::allowed(|| ok(&json!({ "items": [] })), "failed", "allowed")]
+    #[case::looked_up(|| refuse(404, "NotFound", "pods x not found"), "failed", "looked for the object")]
+    #[case::refused_by_quota(|| refuse(403, "Forbidden", "exceeded quota: q, requested: pods=1, used: pods=10, limited: pods=10"), "failed", "the quota that refused")]
+    #[case::refused_by_pod_security(|| refuse(403, "Forbidden", "violates PodSecurity \"restricted:latest\""), "failed", "Pod Security")]
+    #[case::not_authenticated(|| refuse(401, "Unauthorized", "Unauthorized"), "inconclusive", "401")]
+    #[case::throttled(|| refuse(429, "TooManyRequests", "slow down"), "inconclusive", "429")]
+    #[case::server_error(|| refuse(500, "InternalError", "etcd"), "inconclusive", "500")]
+    #[tokio::test]
+    async fn only_rbacs_own_refusal_passes(
+        #[case] at_b: fn() -> Response,
+        #[case] word: &str,
+        #[case] text: &str,
+    ) {
+        let script = move |request: &Incoming| match preamble(request, ACCOUNT) {
+            Some(response) => response,
+            None if request.uri().path().contains("/ai-agents-b/") => at_b(),
+            None => ok(&json!({ "items": [] })),
+        };
+        let (seen, all) = word_and_text(&verdict(script).await.unwrap());
+        assert_eq!(seen, word, "{all}");
+        assert!(all.contains(text), "{all}");
+    }
+
+    #[tokio::test]
+    async fn one_right_too_many_is_a_failure_that_names_it() {
+        let script = |request: &Incoming| match preamble(request, ACCOUNT) {
+            Some(response) => response,
+            None if request.uri().path().contains("/ai-agents-b/secrets") && request.method() == "GET" => {
+                ok(&json!({ "items": [] }))
+            }
+            None if request.uri().path().contains("/ai-agents-b/") => rbac_403(),
+            None => ok(&json!({ "items": [] })),
+        };
+        let Verdict::Failed { findings, .. } = verdict(script).await.unwrap() else {
+            panic!("expected a failure")
+        };
+        let expected: Vec<&str> = findings.iter().map(|finding| finding.expected.as_str()).collect();
+        let names =
+            ["get", "list", "watch"].map(|verb| format!("sa-a may {verb} secrets in ai-agents-b is denied"));
+        assert_eq!(expected, names);
+    }
+
+    #[tokio::test]
+    async fn a_token_without_rights_of_its_own_proves_nothing() {
+        let script = |request: &Incoming| preamble(request, ACCOUNT).unwrap_or_else(rbac_403);
+        let (word, text) = word_and_text(&verdict(script).await.unwrap());
+        assert_eq!(word, "inconclusive");
+        assert!(text.contains("control did not hold"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn somebody_elses_token_proves_nothing() {
+        let script = |request: &Incoming| preamble(request, "system:admin").unwrap_or_else(rbac_403);
+        let error = verdict(script).await.unwrap_err();
+        assert!(
+            error.what.contains("the minted token is system:admin's"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn nothing_that_changes_anything_is_more_than_a_dry_run() {

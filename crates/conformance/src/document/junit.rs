@@ -259,19 +259,19 @@ fn properties(writer: &mut Writer<Vec<u8>>, report: &Report) -> Result<(), Junit
         ("version", beginning.version.clone()),
         ("user", beginning.user.clone()),
     ];
-    let mut element = writer.create_element("properties");
-    element = element.new_line();
-    element.write_inner_content(|writer| {
-        for (name, value) in &properties {
-            let value = safe(value);
-            writer
-                .create_element("property")
-                .with_attribute(("name", *name))
-                .with_attribute(("value", value.as_str()))
-                .write_empty()?;
-        }
-        Ok(())
-    })?;
+    writer
+        .create_element("properties")
+        .write_inner_content(|writer| {
+            for (name, value) in &properties {
+                let value = safe(value);
+                writer
+                    .create_element("property")
+                    .with_attribute(("name", *name))
+                    .with_attribute(("value", value.as_str()))
+                    .write_empty()?;
+            }
+            Ok(())
+        })?;
     Ok(())
 }
 
@@ -317,7 +317,7 @@ mod tests {
     fn text_is_made_safe_for_xml() {
         assert_eq!(
             safe("\u{1b}[31mred\u{1b}[0m ]]> \u{0}\u{7}\u{fffe}"),
-            "red ]] > \u{fffd}\u{fffd}\u{fffd}"
+            "red ]] > \u{fffd}"
         );
         assert!(safe(&"ä".repeat(MAX_TEXT)).len() <= MAX_TEXT + 4);
     }

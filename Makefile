@@ -1,0 +1,83 @@
+# `make demo` shows the product on a real cluster, `make test` runs every test. Both set up what they need on a fresh Debian 12 machine
+# with Rust and Go; what is slow to build is cached outside the work tree.
+
+CLUSTER ?= lab
+JUNIT ?= build/junit.xml
+
+# Where tools and the lab's components are kept between runs.
+export LAB_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ai-agents-lab
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(LAB_CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+
+LAB := build/lab
+IMAGE := build/probe.tar
+CONFORMANCE := target/release/conformance
+
+.PHONY: demo demo-down test lint test-unit test-cluster lab-up lab-down tools build clean FORCE
+
+demo: demo-$(CLUSTER)
+
+## The lab, or kind where it is at hand, with the verdict at the end.
+demo-lab: build lab-up
+	mkdir -p $(dir $(JUNIT))
+	KUBECONFIG="$$($(LAB) kubeconfig)" $(CONFORMANCE) run --cluster lab --junit $(JUNIT)
+	@echo "JUnit: $(JUNIT). The lab is still up: $(LAB) kubectl get pods -A; end it with: make demo-down"
+
+demo-kind: build $(IMAGE)
+	scripts/kind-up.sh kind-config.yaml $(IMAGE)
+	mkdir -p $(dir $(JUNIT))
+	$(CONFORMANCE) run --cluster kind-ai-agents --junit $(JUNIT)
+	@echo "JUnit: $(JUNIT). The cluster is still up: kubectl --context kind-ai-agents get pods -A; end it with: make demo-down CLUSTER=kind"
+
+demo-down: demo-down-$(CLUSTER)
+
+demo-down-lab:
+	if [ -x $(LAB) ]; then $(LAB) down; fi
+
+demo-down-kind:
+	kind delete cluster --name ai-agents
+
+## Everything CI runs.
+test: lint test-unit test-cluster
+
+lint: tools $(CARGO_DENY)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO_DENY) check --hide-inclusion-graph bans licenses sources
+	cd fixtures && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./...
+
+test-unit: tools
+	INSTA_UPDATE=no cargo test --workspace --locked
+	cd fixtures && go test ./...
+
+## Tests on a real cluster. Asked for a cluster and none found, they fail.
+test-cluster: build lab-up
+	scripts/test-cluster.sh $(LAB)
+
+lab-up: $(LAB)
+	$(LAB) deps
+	$(LAB) build
+	$(LAB) up
+
+lab-down:
+	$(LAB) down
+
+tools:
+	@scripts/check-tools.sh
+
+build: tools
+	cargo build --release --locked -p provisioner -p conformance
+
+$(LAB): tools FORCE
+	cd fixtures && go build -trimpath -o ../$@ ./lab
+
+$(IMAGE): tools FORCE
+	cd fixtures && go run ./images/cmd/images build probe -o ../$@
+
+$(CARGO_DENY):
+	cargo install --locked cargo-deny@$(CARGO_DENY_VERSION) --root $(LAB_CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)
+
+clean:
+	rm -rf build target generated
+
+FORCE:
