@@ -1,11 +1,32 @@
 //! Carries manifests to the cluster: server-side apply without force, in order, unchanged objects left alone, objects of
 //! ours that the manifests no longer contain deleted.
+//!
+//! On a namespace that exists, everything is first tried by a dry run, all of it, before anything is written: a conflict or a
+//! refusal therefore changes nothing.
 
+mod conflict;
+mod objects;
+mod plan;
+
+pub use conflict::Conflict;
+
+use crate::calls::{CallError, Calls};
+use crate::kinds::Phase;
 use crate::manifest::{Manifest, ObjectRef};
 use crate::names::TenantId;
-use crate::progress::Progress;
+use crate::ownership::{self, Ownership};
+use crate::progress::{Progress, Step};
+use crate::ready::{self, Expected, Missing, NotReady, Reason};
+use futures::stream::{self, StreamExt};
 use kube::Client;
+use objects::Objects;
+use plan::{Action, Plan};
+use std::fmt;
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How many requests are under way at once; few enough for a server that limits a client's rate.
+const CONCURRENCY: usize = 8;
 
 /// How to apply.
 #[derive(Debug, Clone)]
@@ -42,10 +63,85 @@ pub struct Applied {
     pub pruned: Vec<ObjectRef>,
 }
 
+impl fmt::Display for Applied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = [
+            (self.created.len(), "created"),
+            (self.changed.len(), "changed"),
+            (self.unchanged.len(), "unchanged"),
+            (self.pruned.len(), "pruned"),
+        ];
+        let shown: Vec<String> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        f.write_str(&shown.join(", "))
+    }
+}
+
 /// Why an apply failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ApplyError {}
+pub enum ApplyError {
+    /// The namespace exists and is somebody else's. Nothing was changed.
+    #[error("apply Namespace {namespace}: it exists and is not ours: {why}")]
+    Foreign {
+        /// The namespace.
+        namespace: String,
+        /// What tells so.
+        why: String,
+    },
+    /// The namespace is being deleted and did not go in time. Nothing was changed.
+    #[error("apply Namespace {namespace}: it is being deleted and was still there after {waited:.0?}")]
+    Terminating {
+        /// The namespace.
+        namespace: String,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// Fields are somebody else's. Nothing was changed.
+    #[error("{}", conflict::listing(.0))]
+    Conflicts(Vec<Conflict>),
+    /// A request failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The quota is not in force: admission reads only its status. Workloads were not applied.
+    #[error("apply {quota}: not in force after {waited:.0?}: {detail}")]
+    QuotaNotLive {
+        /// The quota.
+        quota: ObjectRef,
+        /// What its status says, and its spec.
+        detail: String,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// Everything was applied, and something did not become ready in time.
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
+}
+
+impl ApplyError {
+    /// What to do about it, where that can be said.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Foreign { .. } => Some(
+                "choose another tenant id; taking over a namespace that somebody made by hand is what `provisioner adopt` is for, in a coming version"
+                    .to_owned(),
+            ),
+            Self::Terminating { namespace, .. } => Some(format!(
+                "`kubectl get namespace {namespace} -o jsonpath='{{.status.conditions}}'` says what holds it; then apply again"
+            )),
+            Self::Conflicts(_) => {
+                Some("nothing was changed; settle who sets these fields, or take them back with --force-conflicts".to_owned())
+            }
+            Self::Call(error) => error.hint(),
+            Self::QuotaNotLive { .. } => Some("check that kube-controller-manager runs; then apply again".to_owned()),
+            Self::NotReady(not_ready) => not_ready.hint(),
+        }
+    }
+}
 
 /// Brings the tenant's namespace to what the manifests say.
 ///
@@ -53,11 +149,149 @@ pub enum ApplyError {}
 /// See [`ApplyError`]. After a conflict or a refusal by ownership nothing was changed; after other errors the same call again
 /// converges.
 pub async fn apply(
-    _client: &Client,
-    _manifests: &[Manifest],
-    _tenant: &TenantId,
-    _options: &ApplyOptions,
-    _progress: &dyn Progress,
+    client: &Client,
+    manifests: &[Manifest],
+    tenant: &TenantId,
+    options: &ApplyOptions,
+    progress: &dyn Progress,
 ) -> Result<Applied, ApplyError> {
-    Ok(Applied::default())
+    let calls = Calls::new(options.patience, progress);
+    let objects = Objects::new(client, &calls, tenant, options.force_conflicts);
+    let plan = if settle_ownership(client, &calls, tenant).await? {
+        plan::compare(&objects, manifests).await?
+    } else {
+        Plan::fresh(manifests)
+    };
+    let applied = carry_out(&objects, plan).await?;
+    if let Some(deadline) = options.readiness {
+        ready::wait(
+            client,
+            &Expected::of_manifests(tenant, manifests),
+            deadline,
+            progress,
+        )
+        .await?;
+    }
+    Ok(applied)
+}
+
+/// Whether the namespace exists, and is ours; waits for one that is on its way out.
+async fn settle_ownership(client: &Client, calls: &Calls<'_>, tenant: &TenantId) -> Result<bool, ApplyError> {
+    let started = Instant::now();
+    let namespace = tenant.namespace();
+    let mut told = false;
+    loop {
+        match ownership::look(calls, client, tenant).await? {
+            Ownership::Absent => return Ok(false),
+            Ownership::Foreign { why } => return Err(ApplyError::Foreign { namespace, why }),
+            Ownership::Ours {
+                terminating: false, ..
+            } => return Ok(true),
+            Ownership::Ours { .. } if Instant::now() > calls.deadline() => {
+                return Err(ApplyError::Terminating {
+                    namespace,
+                    waited: started.elapsed(),
+                });
+            }
+            Ownership::Ours { .. } => {}
+        }
+        if !std::mem::replace(&mut told, true) {
+            calls.progress.step(&Step::Waiting(vec![Missing {
+                object: ObjectRef {
+                    kind: "Namespace".to_owned(),
+                    name: namespace.clone(),
+                    namespace: None,
+                },
+                reason: Reason::Starting,
+                detail: "it is being deleted; waiting until it is gone".to_owned(),
+            }]));
+        }
+        sleep(Duration::from_millis(250)).await;
+    }
+}
+
+async fn carry_out(objects: &Objects<'_>, plan: Plan<'_>) -> Result<Applied, ApplyError> {
+    let mut applied = Applied::default();
+    for phase in [Phase::Namespace, Phase::Guard, Phase::Config, Phase::Workload] {
+        if phase == Phase::Workload {
+            quotas_in_force(objects, &plan).await?;
+        }
+        write(objects, plan.of_phase(phase), &mut applied).await?;
+    }
+    for leftover in plan.leftovers {
+        let object = leftover.reference.clone();
+        if objects.remove(leftover).await? {
+            objects.calls.progress.step(&Step::Pruned(object.clone()));
+            applied.pruned.push(object);
+        }
+    }
+    Ok(applied)
+}
+
+/// Writes what one phase has to write. All of it is attempted, whatever fails, so that the next attempt has less to do.
+async fn write(
+    objects: &Objects<'_>,
+    actions: Vec<(&Manifest, &Action)>,
+    applied: &mut Applied,
+) -> Result<(), ApplyError> {
+    let written: Vec<_> = stream::iter(actions)
+        .map(async |(manifest, action)| match action {
+            Action::Leave => Ok((manifest, None)),
+            Action::Create => objects.apply(manifest).await.map(|_| (manifest, Some(true))),
+            Action::Change { version } => objects.apply(manifest).await.map(|object| {
+                let same = object.metadata.resource_version.as_ref() == Some(version);
+                (manifest, (!same).then_some(false))
+            }),
+        })
+        .buffered(CONCURRENCY)
+        .collect()
+        .await;
+    let mut failed = Vec::new();
+    for result in written {
+        match result {
+            Ok((manifest, outcome)) => record(objects, manifest, outcome, applied),
+            Err(error) => failed.push(error),
+        }
+    }
+    conflict::settle(objects, failed).await
+}
+
+fn record(objects: &Objects<'_>, manifest: &Manifest, made: Option<bool>, applied: &mut Applied) {
+    let object = manifest.reference();
+    let (step, list): (fn(ObjectRef) -> Step, _) = match made {
+        Some(true) => (Step::Created, &mut applied.created),
+        Some(false) => (Step::Updated, &mut applied.changed),
+        None => (Step::Unchanged, &mut applied.unchanged),
+    };
+    objects.calls.progress.step(&step(object.clone()));
+    list.push(object);
+}
+
+/// Nothing may run before the quota counts it.
+async fn quotas_in_force(objects: &Objects<'_>, plan: &Plan<'_>) -> Result<(), ApplyError> {
+    let started = Instant::now();
+    for (manifest, _) in plan
+        .of_phase(Phase::Guard)
+        .into_iter()
+        .filter(|(m, _)| m.kind.kind == "ResourceQuota")
+    {
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let live = objects.get(manifest).await?;
+            let Some(detail) = ready::quota_gap(live.as_ref().map(|live| &live.data)) else {
+                break;
+            };
+            if Instant::now() > objects.calls.deadline() {
+                let quota = manifest.reference();
+                return Err(ApplyError::QuotaNotLive {
+                    quota,
+                    detail,
+                    waited: started.elapsed(),
+                });
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+    }
+    Ok(())
 }

@@ -5,9 +5,11 @@
 //! [`wait_ready`], [`delete`]. Whether tenants are isolated from each other is left to `conformance`.
 
 pub mod apply;
+pub mod calls;
 pub mod cluster;
 pub mod delete;
 pub mod fit;
+pub mod generate;
 pub mod kinds;
 pub mod labels;
 pub mod manifest;
@@ -22,15 +24,17 @@ pub mod tenant;
 pub mod variables;
 mod yaml;
 
-pub use apply::{Applied, ApplyError, ApplyOptions, apply};
+pub use apply::{Applied, ApplyError, ApplyOptions, Conflict, apply};
+pub use calls::CallError;
 pub use cluster::{ConnectError, ConnectOptions, Connection, client_with_token, connect};
 pub use delete::{DeleteError, DeleteOptions, Deleted, delete};
+pub use generate::{GenerateError, generate, remove_generated};
 pub use manifest::{Manifest, ObjectRef};
 pub use names::{InvalidValue, TenantId};
 pub use ownership::{Ownership, OwnershipError, ownership};
 pub use progress::{Progress, Silent, Step};
 pub use quantity::Quantity;
-pub use ready::{Missing, NotReady, Reason, wait_ready};
+pub use ready::{Missing, NotReady, Reason, wait_ready, wait_ready_for};
 pub use render::{RenderError, render, render_platform};
 pub use template::{TemplateError, Templates};
 pub use tenant::{Platform, Quota, Stamp, Tenant};

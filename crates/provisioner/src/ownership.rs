@@ -1,8 +1,13 @@
 //! Whose namespace it is. What follows from that is left to apply and delete.
 
+use crate::calls::{CallError, Calls};
+use crate::labels;
 use crate::names::TenantId;
-use kube::Client;
+use crate::progress::Silent;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What is known about the namespace of a tenant's id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,21 +32,50 @@ pub enum Ownership {
     },
 }
 
-/// Ownership could not be found out.
-#[derive(Debug, thiserror::Error)]
-#[error("get Namespace {namespace}")]
-pub struct OwnershipError {
-    /// The namespace asked for.
-    pub namespace: String,
-    /// Why.
-    pub source: kube::Error,
-}
+/// Ownership could not be found out: the API server did not answer, or refused.
+pub type OwnershipError = CallError;
 
 /// Asks the cluster whose namespace `ai-agents-{id}` is.
 ///
 /// # Errors
 /// The API server did not answer, or refused.
-pub async fn ownership(_client: &Client, id: &TenantId) -> Result<Ownership, OwnershipError> {
-    let _ = id.namespace();
-    Ok(Ownership::Absent)
+pub async fn ownership(client: &Client, id: &TenantId) -> Result<Ownership, OwnershipError> {
+    look(&Calls::new(Duration::from_secs(30), &Silent), client, id).await
+}
+
+pub(crate) async fn look(calls: &Calls<'_>, client: &Client, id: &TenantId) -> Result<Ownership, CallError> {
+    let name = id.namespace();
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let found = calls
+        .make(format_args!("get Namespace {name}"), || namespaces.get_opt(&name))
+        .await?;
+    Ok(found.map_or(Ownership::Absent, |namespace| judge(namespace, id)))
+}
+
+fn judge(namespace: Namespace, id: &TenantId) -> Ownership {
+    let labels = namespace.metadata.labels.unwrap_or_default();
+    for (key, expected) in [
+        (labels::MANAGED_BY, labels::MANAGED_BY_VALUE),
+        (labels::TENANT, id.as_str()),
+    ] {
+        match labels.get(key) {
+            Some(value) if value == expected => {}
+            Some(value) => {
+                return Ownership::Foreign {
+                    why: format!("label {key} is {value:?}, not {expected:?}"),
+                };
+            }
+            None => {
+                return Ownership::Foreign {
+                    why: format!("label {key} is missing, expected {expected:?}"),
+                };
+            }
+        }
+    }
+    Ownership::Ours {
+        labels,
+        annotations: namespace.metadata.annotations.unwrap_or_default(),
+        terminating: namespace.metadata.deletion_timestamp.is_some(),
+        uid: namespace.metadata.uid.unwrap_or_default(),
+    }
 }

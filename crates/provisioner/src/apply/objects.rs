@@ -1,0 +1,182 @@
+//! The requests that an apply makes, one function each.
+
+use super::conflict;
+use crate::calls::{CallError, Calls, Cause};
+use crate::kinds::{Kind, Scope};
+use crate::labels;
+use crate::manifest::{Manifest, ObjectRef};
+use crate::names::TenantId;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions, ValidationDirective};
+use kube::core::DynamicObject;
+use kube::{Api, Client};
+
+/// Makes requests for one tenant.
+pub(super) struct Objects<'a> {
+    client: &'a Client,
+    pub(super) calls: &'a Calls<'a>,
+    tenant: &'a TenantId,
+    force: bool,
+}
+
+/// An object of ours that is no longer wanted.
+pub(super) struct Leftover {
+    pub(super) reference: ObjectRef,
+    kind: &'static Kind,
+    uid: Option<String>,
+}
+
+/// Why applying one object failed.
+pub(super) struct Failure<'m> {
+    pub(super) manifest: &'m Manifest,
+    pub(super) error: CallError,
+}
+
+impl<'a> Objects<'a> {
+    pub(super) fn new(client: &'a Client, calls: &'a Calls<'a>, tenant: &'a TenantId, force: bool) -> Self {
+        Self {
+            client,
+            calls,
+            tenant,
+            force,
+        }
+    }
+
+    fn api(&self, kind: &Kind) -> Api<DynamicObject> {
+        match kind.scope {
+            Scope::Namespaced => {
+                Api::namespaced_with(self.client.clone(), &self.tenant.namespace(), &kind.resource())
+            }
+            Scope::Cluster => Api::all_with(self.client.clone(), &kind.resource()),
+        }
+    }
+
+    /// Applies the object; returns it as it then is.
+    pub(super) async fn apply<'m>(&self, manifest: &'m Manifest) -> Result<DynamicObject, Failure<'m>> {
+        self.patch(manifest, "apply", self.parameters()).await
+    }
+
+    /// What applying the object would make of it.
+    pub(super) async fn try_apply<'m>(&self, manifest: &'m Manifest) -> Result<DynamicObject, Failure<'m>> {
+        let parameters = PatchParams {
+            dry_run: true,
+            ..self.parameters()
+        };
+        self.patch(manifest, "apply (dry run)", parameters).await
+    }
+
+    fn parameters(&self) -> PatchParams {
+        PatchParams {
+            dry_run: false,
+            force: self.force,
+            field_manager: Some(labels::FIELD_MANAGER.to_owned()),
+            field_validation: Some(ValidationDirective::Strict),
+        }
+    }
+
+    async fn patch<'m>(
+        &self,
+        manifest: &'m Manifest,
+        verb: &str,
+        parameters: PatchParams,
+    ) -> Result<DynamicObject, Failure<'m>> {
+        let api = self.api(manifest.kind);
+        let body = Patch::Apply(&manifest.object);
+        let what = format!("{verb} {}", manifest.reference());
+        let result = self
+            .calls
+            .make(&what, || api.patch(manifest.name(), &parameters, &body))
+            .await;
+        result.map_err(|error| Failure { manifest, error })
+    }
+
+    /// The object as it is; none if it does not exist.
+    pub(super) async fn get(&self, manifest: &Manifest) -> Result<Option<DynamicObject>, CallError> {
+        let api = self.api(manifest.kind);
+        let what = format!("get {}", manifest.reference());
+        self.calls.make(&what, || api.get_opt(manifest.name())).await
+    }
+
+    /// All objects of the kind that wear the tenant's owner labels. A kind that the server does not have has none, and neither has
+    /// one that we may not look at and that no template makes.
+    pub(super) async fn owned(&self, kind: &Kind, wanted: bool) -> Result<Vec<DynamicObject>, CallError> {
+        let api = self.api(kind);
+        let owner = format!(
+            "{}={},{}={}",
+            labels::MANAGED_BY,
+            labels::MANAGED_BY_VALUE,
+            labels::TENANT,
+            self.tenant
+        );
+        let parameters = ListParams::default().labels(&owner);
+        let what = format!("list {} in {}", kind.plural, self.tenant.namespace());
+        match self.calls.make(&what, || api.list(&parameters)).await {
+            Ok(list) => Ok(list.items),
+            Err(CallError {
+                cause: Cause::Refused(status),
+                ..
+            }) if !wanted && matches!(status.code, 403 | 404) => {
+                tracing::debug!(
+                    "{what}: {}; objects of this kind are not looked for",
+                    status.message
+                );
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes what is no longer wanted; false if it was gone already, or is another object by now.
+    pub(super) async fn remove(&self, leftover: Leftover) -> Result<bool, CallError> {
+        let api = self.api(leftover.kind);
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: leftover.uid,
+                resource_version: None,
+            }),
+            ..DeleteParams::background()
+        };
+        let what = format!("delete {}", leftover.reference);
+        match self
+            .calls
+            .make(&what, || api.delete(&leftover.reference.name, &parameters))
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(error) if error.status().is_some_and(|status| status.code == 404) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Leftover {
+    pub(super) fn of(kind: &'static Kind, object: &DynamicObject) -> Option<Self> {
+        let name = object.metadata.name.clone()?;
+        let namespace = object.metadata.namespace.clone();
+        let reference = ObjectRef {
+            kind: kind.kind.to_owned(),
+            name,
+            namespace,
+        };
+        let going = object.metadata.deletion_timestamp.is_some();
+        (!going && was_applied_by_us(object)).then(|| Self {
+            reference,
+            kind,
+            uid: object.metadata.uid.clone(),
+        })
+    }
+}
+
+/// Labels can be copied by anybody, and by controllers; who applied an object is recorded by the server.
+fn was_applied_by_us(object: &DynamicObject) -> bool {
+    object.metadata.managed_fields.iter().flatten().any(|entry| {
+        entry.manager.as_deref() == Some(labels::FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
+    })
+}
+
+impl Failure<'_> {
+    pub(super) fn is_conflict(&self) -> bool {
+        self.error
+            .status()
+            .is_some_and(|status| conflict::causes(status).next().is_some())
+    }
+}

@@ -1,0 +1,76 @@
+//! Everything that the command prints: logs and complaints on stderr, results on stdout.
+
+use crate::failure::Failure;
+use provisioner::{Progress, Step};
+use std::fmt::Display;
+use std::io::{self, BufRead, IsTerminal, Write};
+use tracing_subscriber::EnvFilter;
+
+pub(crate) fn start_logging(verbosity: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(verbosity));
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && !plain)
+        .with_target(false)
+        .without_time()
+        .with_env_filter(filter)
+        .init();
+}
+
+/// A line of the result. A reader that has gone away is no failure of the operation.
+pub(crate) fn result(line: impl Display) {
+    let _ = writeln!(anstream::stdout(), "{line}");
+}
+
+pub(crate) fn complain(failure: &Failure) {
+    let mut stderr = anstream::stderr();
+    let _ = writeln!(stderr, "error: {}", failure.text());
+    if let Some(hint) = &failure.hint {
+        let _ = writeln!(stderr, "hint: {hint}");
+    }
+}
+
+/// Whether somebody is there to answer.
+pub(crate) fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks for this very word; anything else is a no.
+pub(crate) fn confirm(question: impl Display, word: &str) -> bool {
+    let mut stderr = anstream::stderr();
+    let _ = write!(stderr, "{question}\ntype {word} to go on: ");
+    let _ = stderr.flush();
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).is_ok() && answer.trim() == word
+}
+
+/// Writes every step to the log.
+pub(crate) struct Log;
+
+impl Progress for Log {
+    fn step(&self, step: &Step) {
+        match step {
+            Step::Created(object) => tracing::info!("created {object}"),
+            Step::Updated(object) => tracing::info!("changed {object}"),
+            Step::Unchanged(object) => tracing::info!("unchanged {object}"),
+            Step::Pruned(object) => tracing::info!("pruned {object}: the templates no longer contain it"),
+            Step::Deleted(object) => tracing::info!("deleted {object}"),
+            Step::Waiting(missing) => {
+                for missing in missing {
+                    tracing::info!("waiting for {missing}");
+                }
+            }
+            Step::Leaving(objects) => {
+                for object in objects {
+                    tracing::info!("waiting until {object} is gone");
+                }
+            }
+            Step::Ready => {
+                tracing::info!("verified: quota in force, accounts there, workloads rolled out and serving")
+            }
+            Step::Retrying { what, why } => tracing::warn!("trying again: {what}: {why}"),
+            other => tracing::debug!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Why a Deployment is not rolled out, from its conditions, its pods and their events. Pure.
+
+use super::Reason;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
+
+/// The trouble and what tells of it; none when the rollout is complete.
+pub(super) fn deployment(
+    deployment: &Deployment,
+    pods: &[Pod],
+    events: &[Event],
+) -> Option<(Reason, String)> {
+    let counts = Counts::of(deployment);
+    if counts.complete {
+        return None;
+    }
+    let state = counts.describe();
+    let refusal = refusal(deployment).map(|(reason, message)| (reason, format!("{state}; {message}")));
+    // Of several pods the one that is worst off explains most; `Starting` is the least.
+    refusal
+        .or_else(|| {
+            let troubles = owned(deployment, pods).map(|pod| trouble(pod, events));
+            let worst = troubles.max_by_key(|(reason, _)| *reason != Reason::Starting);
+            worst.map(|(reason, message)| (reason, format!("{state}; {message}")))
+        })
+        .or(Some((Reason::Starting, format!("{state}; no pod yet"))))
+}
+
+struct Counts {
+    wanted: i32,
+    updated: i32,
+    available: i32,
+    total: i32,
+    observed: bool,
+    complete: bool,
+}
+
+impl Counts {
+    fn of(deployment: &Deployment) -> Self {
+        let wanted = deployment
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.replicas)
+            .unwrap_or(1);
+        let status = deployment.status.as_ref();
+        let count = |field: Option<Option<i32>>| field.flatten().unwrap_or(0);
+        let updated = count(status.map(|status| status.updated_replicas));
+        let available = count(status.map(|status| status.available_replicas));
+        let total = count(status.map(|status| status.replicas));
+        let observed = status.and_then(|status| status.observed_generation).unwrap_or(0)
+            >= deployment.metadata.generation.unwrap_or(0);
+        let complete = observed && updated == wanted && available == wanted && total == wanted;
+        Self {
+            wanted,
+            updated,
+            available,
+            total,
+            observed,
+            complete,
+        }
+    }
+
+    fn describe(&self) -> String {
+        let Self {
+            wanted,
+            updated,
+            available,
+            total,
+            ..
+        } = self;
+        if !self.observed {
+            return format!("its {wanted} pods are not made yet");
+        }
+        let old = total - updated;
+        let old = if old > 0 {
+            format!(", {old} of an older version still there")
+        } else {
+            String::new()
+        };
+        format!("{available} of {wanted} pods ready{old}")
+    }
+}
+
+/// What admission said to the pods that could not be made.
+fn refusal(deployment: &Deployment) -> Option<(Reason, String)> {
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    let failure = conditions
+        .iter()
+        .find(|it| it.type_ == "ReplicaFailure" && it.status == "True")?;
+    let message = failure.message.clone().unwrap_or_default();
+    let reason = if message.contains("exceeded quota") || message.contains("failed quota") {
+        Reason::Quota
+    } else if message.contains("violates PodSecurity") {
+        Reason::PodSecurity
+    } else if ["maximum ", "minimum ", "limit to request ratio"]
+        .iter()
+        .any(|part| message.contains(part))
+    {
+        Reason::LimitRange
+    } else {
+        Reason::Refused
+    };
+    Some((reason, message))
+}
+
+fn owned<'p>(deployment: &Deployment, pods: &'p [Pod]) -> impl Iterator<Item = &'p Pod> {
+    // A pod's owner is the ReplicaSet, which is named after the Deployment and a hash.
+    let prefix = format!("{}-", deployment.metadata.name.as_deref().unwrap_or_default());
+    pods.iter().filter(move |pod| {
+        pod.metadata.deletion_timestamp.is_none()
+            && pod.metadata.owner_references.iter().flatten().any(|owner| {
+                let hash = owner.name.strip_prefix(&prefix);
+                owner.kind == "ReplicaSet" && hash.is_some_and(|hash| !hash.contains('-'))
+            })
+    })
+}
+
+fn trouble(pod: &Pod, events: &[Event]) -> (Reason, String) {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let (reason, message) = state(pod);
+    let event = last_warning(name, events);
+    let reason = match event.and_then(|event| event.reason.as_deref()) {
+        Some("FailedCreatePodSandBox" | "FailedMount" | "FailedAttachVolume")
+            if reason == Reason::Starting =>
+        {
+            Reason::Node
+        }
+        _ => reason,
+    };
+    let event = event
+        .and_then(|event| event.message.as_ref())
+        .map(|text| format!("; last event: {}", text.trim()));
+    (
+        reason,
+        format!("pod {name} {message}{}", event.unwrap_or_default()),
+    )
+}
+
+fn state(pod: &Pod) -> (Reason, String) {
+    let Some(status) = &pod.status else {
+        return (Reason::Starting, "is new".to_owned());
+    };
+    let unscheduled = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|it| it.type_ == "PodScheduled" && it.status == "False");
+    if let Some(condition) = unscheduled {
+        let message = condition.message.clone().unwrap_or_default();
+        return (Reason::Scheduling, format!("is not scheduled: {message}"));
+    }
+    if status.phase.as_deref() == Some("Failed") {
+        let text = status
+            .message
+            .clone()
+            .or(status.reason.clone())
+            .unwrap_or_default();
+        return (Reason::Node, format!("failed: {text}"));
+    }
+    let containers = status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses)
+        .flatten();
+    let troubles = containers.filter(|container| !container.ready).map(container);
+    troubles
+        .max_by_key(|(reason, _)| *reason != Reason::Starting)
+        .unwrap_or((Reason::Starting, "is starting".to_owned()))
+}
+
+fn container(status: &ContainerStatus) -> (Reason, String) {
+    let name = &status.name;
+    let state = status.state.as_ref();
+    if let Some(waiting) = state.and_then(|state| state.waiting.as_ref()) {
+        let reason = waiting.reason.as_deref().unwrap_or_default();
+        let message = waiting
+            .message
+            .as_deref()
+            .map(|text| format!(": {text}"))
+            .unwrap_or_default();
+        let kind = match reason {
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "RegistryUnavailable"
+            | "ImageInspectError" => Reason::Image,
+            "CrashLoopBackOff" => Reason::Crash,
+            "" | "ContainerCreating" | "PodInitializing" => Reason::Starting,
+            _ => Reason::Node,
+        };
+        let ended = status
+            .last_state
+            .as_ref()
+            .and_then(|state| state.terminated.as_ref());
+        let ended = ended
+            .map(|end| format!(", it ended with exit code {}", end.exit_code))
+            .unwrap_or_default();
+        return (
+            kind,
+            format!("waits in container {name}, {reason}{message}{ended}"),
+        );
+    }
+    if let Some(end) = state.and_then(|state| state.terminated.as_ref()) {
+        return (
+            Reason::Crash,
+            format!("has container {name} ended with exit code {}", end.exit_code),
+        );
+    }
+    (
+        Reason::Probe,
+        format!(
+            "runs, and container {name} ({}) has not passed its probe",
+            status.image
+        ),
+    )
+}
+
+fn last_warning<'e>(pod: &str, events: &'e [Event]) -> Option<&'e Event> {
+    let about = |event: &&Event| {
+        event.type_.as_deref() == Some("Warning")
+            && event.involved_object.kind.as_deref() == Some("Pod")
+            && event.involved_object.name.as_deref() == Some(pod)
+    };
+    events
+        .iter()
+        .filter(about)
+        .max_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0))
+}
+
+#[cfg(test)]
+mod tests;

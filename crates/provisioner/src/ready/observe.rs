@@ -1,0 +1,203 @@
+//! Looks at everything that is expected, a few requests a round.
+
+use super::{Expected, Missing, Reason, diagnose, quota_gap};
+use crate::calls::{CallError, Calls};
+use futures::future::{try_join, try_join4};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Event, Pod, ResourceQuota, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ListParams;
+use kube::{Api, Client};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::fmt::Debug;
+
+pub(super) struct Observer<'a> {
+    client: &'a Client,
+    expected: &'a Expected,
+    /// Quotas and accounts stay once they are there; they need not be asked for again.
+    settled: bool,
+}
+
+/// A look that did not succeed.
+pub(super) struct Unobserved {
+    pub(super) missing: Missing,
+    /// It may work in a moment.
+    pub(super) passing: bool,
+}
+
+impl<'a> Observer<'a> {
+    pub(super) fn new(client: &'a Client, expected: &'a Expected) -> Self {
+        Self {
+            client,
+            expected,
+            settled: false,
+        }
+    }
+
+    /// All that is missing now; at the last look events are asked for as well.
+    pub(super) async fn observe(&mut self, last: bool) -> Result<Vec<Missing>, Unobserved> {
+        match self.look(last).await {
+            Ok((guards, workloads)) => {
+                self.settled = guards.is_empty();
+                Ok([guards, workloads].concat())
+            }
+            Err(error) => {
+                let object = self.expected.object("Namespace", &self.expected.namespace);
+                let cause = error.source().map(ToString::to_string).unwrap_or_default();
+                let missing = Missing {
+                    object,
+                    reason: Reason::Unknown,
+                    detail: format!("{error}: {cause}"),
+                };
+                Err(Unobserved {
+                    missing,
+                    passing: error.is_passing(),
+                })
+            }
+        }
+    }
+
+    async fn look(&self, last: bool) -> Result<(Vec<Missing>, Vec<Missing>), CallError> {
+        try_join(self.guards(), self.workloads(last)).await
+    }
+
+    async fn guards(&self) -> Result<Vec<Missing>, CallError> {
+        if self.settled {
+            return Ok(Vec::new());
+        }
+        let (quotas, accounts) = try_join(
+            self.list::<ResourceQuota>("resourcequotas"),
+            self.list::<ServiceAccount>("serviceaccounts"),
+        )
+        .await?;
+        let mut missing = Vec::new();
+        for name in &self.expected.quotas {
+            let live = quotas
+                .iter()
+                .find(|quota| quota.metadata.name.as_ref() == Some(name));
+            let live = live.and_then(|quota| serde_json::to_value(quota).ok());
+            let reason = if live.is_some() {
+                Reason::QuotaNotLive
+            } else {
+                Reason::Absent
+            };
+            let gap = quota_gap(live.as_ref());
+            missing.extend(gap.map(|detail| self.missing("ResourceQuota", name, reason, detail)));
+        }
+        for name in &self.expected.accounts {
+            if !accounts
+                .iter()
+                .any(|account| account.metadata.name.as_ref() == Some(name))
+            {
+                missing.push(self.missing(
+                    "ServiceAccount",
+                    name,
+                    Reason::Absent,
+                    "it does not exist".to_owned(),
+                ));
+            }
+        }
+        Ok(missing)
+    }
+
+    async fn workloads(&self, last: bool) -> Result<Vec<Missing>, CallError> {
+        if self.expected.deployments.is_empty() && self.expected.services.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (deployments, pods, services, slices) = try_join4(
+            self.list::<Deployment>("deployments"),
+            self.list::<Pod>("pods"),
+            self.list::<Service>("services"),
+            self.list::<EndpointSlice>("endpointslices"),
+        )
+        .await?;
+        // Events tell why a pod is not set up, and say it again and again: only the last look is worth the list.
+        let events = if last {
+            self.list::<Event>("events").await.unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let mut missing = Vec::new();
+        for name in &self.expected.deployments {
+            let live = deployments
+                .iter()
+                .find(|deployment| deployment.metadata.name.as_ref() == Some(name));
+            let trouble = match live {
+                None => Some((Reason::Absent, "it does not exist".to_owned())),
+                Some(deployment) => diagnose::deployment(deployment, &pods, &events),
+            };
+            missing.extend(trouble.map(|(reason, detail)| self.missing("Deployment", name, reason, detail)));
+        }
+        for name in &self.expected.services {
+            let live = services
+                .iter()
+                .find(|service| service.metadata.name.as_ref() == Some(name));
+            let trouble = match live {
+                None => Some((Reason::Absent, "it does not exist".to_owned())),
+                Some(service) => endpoint_gap(service, &deployments, &slices),
+            };
+            missing.extend(trouble.map(|(reason, detail)| self.missing("Service", name, reason, detail)));
+        }
+        Ok(missing)
+    }
+
+    fn missing(&self, kind: &str, name: &str, reason: Reason, detail: String) -> Missing {
+        Missing {
+            object: self.expected.object(kind, name),
+            reason,
+            detail,
+        }
+    }
+
+    async fn list<K>(&self, plural: &str) -> Result<Vec<K>, CallError>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.expected.namespace);
+        let what = format!("list {plural} in {}", self.expected.namespace);
+        Ok(Calls::once(what, api.list(&ListParams::default())).await?.items)
+    }
+}
+
+/// A Service without pods to serve is complete as it is.
+fn endpoint_gap(
+    service: &Service,
+    deployments: &[Deployment],
+    slices: &[EndpointSlice],
+) -> Option<(Reason, String)> {
+    let selector = service.spec.as_ref()?.selector.as_ref()?;
+    let serves = |deployment: &Deployment| {
+        let spec = deployment.spec.as_ref();
+        let labels = spec.and_then(|spec| spec.template.metadata.as_ref()?.labels.as_ref());
+        spec.is_some_and(|spec| spec.replicas != Some(0))
+            && labels.is_some_and(|labels| selects(selector, labels))
+    };
+    if !deployments.iter().any(serves) {
+        return None;
+    }
+    let name = service.metadata.name.as_deref()?;
+    let belongs = |slice: &&EndpointSlice| {
+        slice
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get("kubernetes.io/service-name"))
+            .map(String::as_str)
+            == Some(name)
+    };
+    let mut endpoints = slices.iter().filter(belongs).flat_map(|slice| &slice.endpoints);
+    let ready = endpoints.any(|endpoint| {
+        endpoint
+            .conditions
+            .as_ref()
+            .is_none_or(|now| now.ready != Some(false))
+    });
+    (!ready).then(|| (Reason::NoEndpoints, "it has no ready endpoint".to_owned()))
+}
+
+fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
