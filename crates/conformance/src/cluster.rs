@@ -357,18 +357,18 @@ mod tests {
     use rstest::rstest;
     use serde_json::{Value, json};
 
-    fn node(annotations: Value, provider: &str) -> Node {
+    fn node(annotations: &Value, provider: &str) -> Node {
         let metadata = json!({ "name": "n", "annotations": annotations });
         serde_json::from_value(json!({ "metadata": metadata, "spec": { "providerID": provider } })).unwrap()
     }
     fn lab() -> Node {
-        node(json!({ LOCAL_CLUSTER: "lab" }), "")
+        node(&json!({ LOCAL_CLUSTER: "lab" }), "")
     }
     fn kind() -> Node {
-        node(json!({}), "kind://docker/kind/control-plane")
+        node(&json!({}), "kind://docker/kind/control-plane")
     }
     fn cloud() -> Node {
-        node(json!({}), "aws:///eu-central-1a/i-0")
+        node(&json!({}), "aws:///eu-central-1a/i-0")
     }
 
     #[rstest]

@@ -29,7 +29,7 @@ fn entry(tenant: &TenantId) -> Entry {
 }
 
 /// The Lease of a tenant, held by this run from now on.
-fn manifest(tenant: &TenantId, mark: &Mark, version: Option<String>) -> Value {
+fn manifest(tenant: &TenantId, mark: &Mark, version: Option<&str>) -> Value {
     let mut metadata = mark.metadata(&names::lease(tenant), Some(NAMESPACE));
     metadata["resourceVersion"] = json!(version);
     json!({
@@ -107,8 +107,9 @@ async fn take(
     ledger
         .made(entry.clone())
         .map_err(|error| ledger.unwritable(&error))?;
-    let mine: Lease = serde_json::from_value(manifest(tenant, mark, lease.metadata.resource_version))
-        .map_err(|error| HarnessError::during("write a Lease", &error))?;
+    let mine: Lease =
+        serde_json::from_value(manifest(tenant, mark, lease.metadata.resource_version.as_deref()))
+            .map_err(|error| HarnessError::during("write a Lease", &error))?;
     match leases.replace(&entry.name, &PostParams::default(), &mine).await {
         Ok(_) => Ok(None),
         Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {

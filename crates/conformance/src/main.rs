@@ -3,6 +3,7 @@
 use clap::Parser;
 use conformance::clean::{self, Which};
 use conformance::cli::{Clean, Cli, ClusterArgs, Command, Explain, Run};
+use conformance::describe;
 use conformance::document::{junit, terminal};
 use conformance::event::{Event, Events};
 use conformance::names::RunId;
@@ -10,7 +11,7 @@ use conformance::plan::Selection;
 use conformance::report::{EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_USAGE, Report};
 use conformance::run::{self, Request, RunError};
 use conformance::settings::{self, Overrides, Settings, known_check};
-use conformance::{describe, signal};
+use conformance::signal::{self, Signal};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -167,7 +168,7 @@ async fn run(args: Run) -> Result<u8, Failure> {
     let signalled = signal.interrupted_by();
     if let Err(error) = outcome {
         let mut failure = Failure::from(error);
-        failure.code = signalled.map_or(failure.code, |by| by.exit_code());
+        failure.code = signalled.map_or(failure.code, Signal::exit_code);
         return Err(failure);
     }
     if let Some((path, file)) = junit {
@@ -176,7 +177,7 @@ async fn run(args: Run) -> Result<u8, Failure> {
     print(&format!("{}\n", terminal::closing(&report, begin.elapsed())))?;
     let code = report.ending().code();
     Ok(if code == EXIT_INTERRUPTED {
-        signalled.map_or(code, |by| by.exit_code())
+        signalled.map_or(code, Signal::exit_code)
     } else {
         code
     })

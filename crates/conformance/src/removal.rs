@@ -237,10 +237,7 @@ async fn remove_tenant(
     if !found.is_some_and(|namespace| belongs(&namespace.metadata, run)) {
         return Ok(());
     }
-    let options = DeleteOptions {
-        deadline: limit,
-        ..DeleteOptions::default()
-    };
+    let options = DeleteOptions { deadline: limit };
     let deleted = provisioner::delete(client, &id, &options, &Silent).await;
     deleted
         .map(|_| ())

@@ -182,7 +182,7 @@ impl Report {
                 result.done = true;
             }
             Some(result) => {
-                result.verdict = Verdict::inconclusive("this item had two results: a fault of the harness")
+                result.verdict = Verdict::inconclusive("this item had two results: a fault of the harness");
             }
             None => self.notices.push(format!(
                 "a result for {item}, which was not planned: a fault of the harness"

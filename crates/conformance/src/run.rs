@@ -358,7 +358,7 @@ async fn clean_up(site: &Site, keep: bool) {
     }
     let run = site.mark.run.as_str();
     let failed = removal::remove(&site.cluster.client, run, &entries, CLEAN_UP_WITHIN, &|entry| {
-        site.ledger.gone(entry)
+        site.ledger.gone(entry);
     })
     .await;
     for (entry, why) in failed {

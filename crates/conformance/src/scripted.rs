@@ -54,7 +54,7 @@ impl Server {
     }
 
     /// A context for a run of everything that these subjects' tenants need.
-    pub(crate) fn context(&self, needs: BTreeSet<crate::resource::Resource>) -> Context {
+    pub(crate) fn context(&self, needs: &BTreeSet<crate::resource::Resource>) -> Context {
         let overrides = Overrides {
             tenants: Some(vec!["a".into(), "b".into()]),
             ..Overrides::default()
@@ -76,7 +76,7 @@ impl Server {
             events,
             absent: Vec::new(),
         });
-        let stage = Stage::new(&site, &needs);
+        let stage = Stage::new(&site, needs);
         Context {
             site,
             stage,

@@ -17,6 +17,7 @@ use crate::names::TenantId;
 use crate::ownership::{self, Ownership};
 use crate::progress::{Progress, Step};
 use crate::ready::{self, Expected, Missing, NotReady, Reason};
+use futures::FutureExt;
 use futures::stream::{self, StreamExt};
 use kube::Client;
 use objects::Objects;
@@ -234,18 +235,11 @@ async fn write(
     actions: Vec<(&Manifest, &Action)>,
     applied: &mut Applied,
 ) -> Result<(), ApplyError> {
-    let written: Vec<_> = stream::iter(actions)
-        .map(async |(manifest, action)| match action {
-            Action::Leave => Ok((manifest, None)),
-            Action::Create => objects.apply(manifest).await.map(|_| (manifest, Some(true))),
-            Action::Change { version } => objects.apply(manifest).await.map(|object| {
-                let same = object.metadata.resource_version.as_ref() == Some(version);
-                (manifest, (!same).then_some(false))
-            }),
-        })
-        .buffered(CONCURRENCY)
-        .collect()
-        .await;
+    let writes: Vec<_> = actions
+        .into_iter()
+        .map(|(manifest, action)| carry_out_one(objects, manifest, action).boxed())
+        .collect();
+    let written: Vec<_> = stream::iter(writes).buffered(CONCURRENCY).collect().await;
     let mut failed = Vec::new();
     for result in written {
         match result {
@@ -254,6 +248,22 @@ async fn write(
         }
     }
     conflict::settle(objects, failed).await
+}
+
+/// Whether the object was made (true), changed (false) or left as it is.
+async fn carry_out_one<'m>(
+    objects: &Objects<'_>,
+    manifest: &'m Manifest,
+    action: &Action,
+) -> Result<(&'m Manifest, Option<bool>), objects::Failure<'m>> {
+    match action {
+        Action::Leave => Ok((manifest, None)),
+        Action::Create => objects.apply(manifest).await.map(|_| (manifest, Some(true))),
+        Action::Change { version } => objects.apply(manifest).await.map(|object| {
+            let same = object.metadata.resource_version.as_ref() == Some(version);
+            (manifest, (!same).then_some(false))
+        }),
+    }
 }
 
 fn record(objects: &Objects<'_>, manifest: &Manifest, made: Option<bool>, applied: &mut Applied) {

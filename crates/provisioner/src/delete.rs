@@ -157,7 +157,7 @@ async fn remove_namespace(
         ..DeleteParams::background()
     };
     match calls
-        .make(format_args!("delete Namespace {namespace}"), || {
+        .make(format!("delete Namespace {namespace}"), || {
             api.delete(namespace, &parameters)
         })
         .await
@@ -179,9 +179,7 @@ async fn until_gone(
     let mut told = Vec::new();
     loop {
         let live = calls
-            .make(format_args!("get Namespace {namespace}"), || {
-                api.get_opt(namespace)
-            })
+            .make(format!("get Namespace {namespace}"), || api.get_opt(namespace))
             .await?;
         let Some(live) = live.filter(|live| live.metadata.uid.as_deref() == Some(uid)) else {
             return Ok(());

@@ -47,7 +47,7 @@ pub(crate) async fn look(calls: &Calls<'_>, client: &Client, id: &TenantId) -> R
     let name = id.namespace();
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let found = calls
-        .make(format_args!("get Namespace {name}"), || namespaces.get_opt(&name))
+        .make(format!("get Namespace {name}"), || namespaces.get_opt(&name))
         .await?;
     Ok(found.map_or(Ownership::Absent, |namespace| judge(namespace, id)))
 }

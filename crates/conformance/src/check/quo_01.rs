@@ -437,7 +437,7 @@ async fn deployment_beyond(cx: &Context, tenant: &Tenant) -> Result<Observed, Ha
     let run = site.mark.run.as_str();
     // What cannot be removed now stays in the ledger, and is tried again at the end.
     removal::remove(&site.cluster.client, run, &[entry], FOLLOWS_WITHIN, &|entry| {
-        site.ledger.gone(entry)
+        site.ledger.gone(entry);
     })
     .await;
     let what = format!(

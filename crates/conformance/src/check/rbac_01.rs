@@ -280,7 +280,7 @@ mod tests {
         let server = answer(script).await;
         let tenants = ["a", "b"].map(|id| TenantId::try_from(id).unwrap());
         let needs: BTreeSet<Resource> = Rbac01.needs(&pair(), &tenants).into_iter().collect();
-        let cx = server.context(needs);
+        let cx = server.context(&needs);
         Rbac01.run(&cx, &pair()).await
     }
 

@@ -1,10 +1,11 @@
 //! Compares what is wanted with what is, by the server's own dry run, before anything is written.
 
-use super::objects::{Leftover, Objects};
+use super::objects::{Failure, Leftover, Objects};
 use super::{ApplyError, CONCURRENCY, conflict};
 use crate::kinds::{self, Kind, Phase};
 use crate::manifest::Manifest;
-use futures::future;
+use futures::FutureExt;
+use futures::future::{self, BoxFuture};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use kube::core::DynamicObject;
 use serde_json::Value;
@@ -52,15 +53,19 @@ impl<'m> Plan<'m> {
     }
 }
 
+type Tried<'m> = Result<DynamicObject, Failure<'m>>;
+
 /// For a namespace of ours that exists.
 pub(super) async fn compare<'m>(
     objects: &Objects<'_>,
     manifests: &'m [Manifest],
 ) -> Result<Plan<'m>, ApplyError> {
-    let tried = stream::iter(manifests)
-        .map(|manifest| objects.try_apply(manifest))
-        .buffered(CONCURRENCY);
-    let (live, tried) = future::join(live(objects, manifests), tried.collect::<Vec<_>>()).await;
+    let tried: Vec<BoxFuture<'_, Tried<'m>>> = manifests
+        .iter()
+        .map(|manifest| objects.try_apply(manifest).boxed())
+        .collect();
+    let tried: BoxFuture<'_, Vec<Tried<'m>>> = stream::iter(tried).buffered(CONCURRENCY).collect().boxed();
+    let (live, tried) = future::join(live(objects, manifests), tried).await;
     let mut live = live?;
     let mut actions = Vec::new();
     let mut failed = Vec::new();
@@ -92,14 +97,15 @@ fn key(kind: &'static Kind, name: &str) -> (&'static str, String) {
 
 /// All that wears the tenant's labels, of every kind that templates may make.
 async fn live(objects: &Objects<'_>, manifests: &[Manifest]) -> Result<Live, ApplyError> {
-    let lists: Vec<(&'static Kind, Vec<DynamicObject>)> = stream::iter(kinds::TENANT)
-        .map(async |kind| {
+    let lists: Vec<_> = kinds::TENANT
+        .iter()
+        .map(|kind| {
             let wanted = manifests.iter().any(|manifest| manifest.kind == *kind);
-            objects.owned(kind, wanted).await.map(|list| (*kind, list))
+            async move { objects.owned(kind, wanted).await.map(|list| (*kind, list)) }.boxed()
         })
-        .buffered(CONCURRENCY)
-        .try_collect()
-        .await?;
+        .collect();
+    let lists: Vec<(&'static Kind, Vec<DynamicObject>)> =
+        stream::iter(lists).buffered(CONCURRENCY).try_collect().await?;
     let all = lists
         .into_iter()
         .flat_map(|(kind, list)| list.into_iter().map(move |object| (kind, object)));

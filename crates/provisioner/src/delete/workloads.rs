@@ -6,6 +6,7 @@ use crate::labels;
 use crate::manifest::ObjectRef;
 use crate::names::TenantId;
 use crate::progress::Step;
+use futures::FutureExt;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams};
@@ -84,11 +85,15 @@ impl<'a> Workloads<'a> {
             )
             .await?,
         );
-        let controllers = CONTROLLERS.iter().map(async |(group, version, kind, plural)| {
-            self.remove_all(&resource(group, version, kind, plural), false)
-                .await
-        });
-        deleted.extend(try_join_all(controllers).await?.concat());
+        let controllers: Vec<ApiResource> = CONTROLLERS
+            .iter()
+            .map(|(group, version, kind, plural)| resource(group, version, kind, plural))
+            .collect();
+        let removals: Vec<_> = controllers
+            .iter()
+            .map(|controller| self.remove_all(controller, false).boxed())
+            .collect();
+        deleted.extend(try_join_all(removals).await?.concat());
         self.remove_pods(deleted).await
     }
 
@@ -122,7 +127,11 @@ impl<'a> Workloads<'a> {
             .into_iter()
             .filter(|item| item.metadata.deletion_timestamp.is_none());
         let names: Vec<String> = names.filter_map(|item| item.metadata.name).collect();
-        try_join_all(names.iter().map(|name| self.remove_one(&api, resource, name))).await
+        let removals: Vec<_> = names
+            .iter()
+            .map(|name| self.remove_one(&api, resource, name).boxed())
+            .collect();
+        try_join_all(removals).await
     }
 
     async fn remove_one(
@@ -135,7 +144,7 @@ impl<'a> Workloads<'a> {
         let parameters = DeleteParams::background();
         match self
             .calls
-            .make(format_args!("delete {object}"), || api.delete(name, &parameters))
+            .make(format!("delete {object}"), || api.delete(name, &parameters))
             .await
         {
             Ok(_) => {}
@@ -165,12 +174,12 @@ impl<'a> Workloads<'a> {
                 .iter()
                 .filter(|pod| asked.insert(pod.metadata.uid.clone()))
                 .collect();
-            try_join_all(
-                new.iter()
-                    .filter_map(|pod| pod.metadata.name.as_deref())
-                    .map(|name| self.remove_pod(&api, name)),
-            )
-            .await?;
+            let removals: Vec<_> = new
+                .iter()
+                .filter_map(|pod| pod.metadata.name.as_deref())
+                .map(|name| self.remove_pod(&api, name).boxed())
+                .collect();
+            try_join_all(removals).await?;
             let now: Vec<ObjectRef> = pods
                 .iter()
                 .filter_map(|pod| pod.metadata.name.as_deref())
