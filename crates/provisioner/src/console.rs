@@ -67,7 +67,7 @@ impl Progress for Log {
                 }
             }
             Step::Ready => {
-                tracing::info!("verified: quota in force, accounts there, workloads rolled out and serving")
+                tracing::info!("verified: quota in force, accounts there, workloads rolled out and serving");
             }
             Step::Retrying { what, why } => tracing::warn!("trying again: {what}: {why}"),
             other => tracing::debug!("{other:?}"),

@@ -25,7 +25,7 @@ pub(crate) fn check(tenant: &Tenant) -> Result<(), InvalidTenant> {
     requests_within_limits("api.size", &tenant.api.size)?;
     requests_within_limits("worker.size", &tenant.worker.size)?;
     let quota = &tenant.quota;
-    let dimensions: [(&str, &Quantity, fn(&WorkloadSize) -> &Quantity, Unit); 4] = [
+    let dimensions: [Dimension<'_>; 4] = [
         (
             "quota.requestsCpu",
             &quota.requests_cpu,
@@ -70,6 +70,9 @@ pub(crate) fn check(tenant: &Tenant) -> Result<(), InvalidTenant> {
     }
     Ok(())
 }
+
+/// A limit of the quota: its field and value, and what of a pod counts against it.
+type Dimension<'t> = (&'static str, &'t Quantity, fn(&WorkloadSize) -> &Quantity, Unit);
 
 /// The templates roll out with one pod more than wanted.
 fn pods_in_rollout(workload: &Workload) -> i128 {

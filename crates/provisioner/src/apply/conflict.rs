@@ -143,16 +143,16 @@ fn at<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
 
 /// Whether `name="api"`, `port=80,protocol="TCP"`, `="value"` or `0` selects the item.
 fn selects(selector: &str, index: usize, item: &Value) -> bool {
+    let is =
+        |item: &Value, text: &str| serde_json::from_str::<Value>(text).is_ok_and(|wanted| *item == wanted);
     if let Some(value) = selector.strip_prefix('=') {
-        return item.to_string() == value;
+        return is(item, value);
     }
     if let Ok(wanted) = selector.parse::<usize>() {
         return wanted == index;
     }
-    selector.split(',').all(|pair| {
-        pair.split_once('=')
-            .is_some_and(|(key, value)| item.get(key).is_some_and(|found| found.to_string() == value))
-    })
+    let mut pairs = selector.split(',').map(|pair| pair.split_once('='));
+    pairs.all(|pair| pair.is_some_and(|(key, value)| item.get(key).is_some_and(|found| is(found, value))))
 }
 
 #[cfg(test)]

@@ -1,0 +1,431 @@
+//! Applying, against the scripted server: what is written, in which order, and what happens when it does not go well.
+
+use crate::server::{Server, status};
+use provisioner::{
+    Applied, ApplyError, ApplyOptions, Manifest, Ownership, Reason, Silent, Stamp, Step, Templates, Tenant,
+    apply, ownership, render, wait_ready,
+};
+use rstest::rstest;
+use serde_json::json;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+const NAMESPACE: &str = "/api/v1/namespaces/ai-agents-acme";
+const API: &str = "/apis/apps/v1/namespaces/ai-agents-acme/deployments/ai-agents-api";
+const CONFIG: &str = "/api/v1/namespaces/ai-agents-acme/configmaps/ai-agents-config";
+
+fn tenant() -> Tenant {
+    Tenant::standard("acme".parse().unwrap())
+}
+
+fn manifests() -> Vec<Manifest> {
+    render(&tenant(), &Templates::embedded(), &Stamp::default()).unwrap()
+}
+
+fn options() -> ApplyOptions {
+    ApplyOptions {
+        readiness: Some(Duration::from_secs(1)),
+        patience: Duration::from_secs(2),
+        ..ApplyOptions::default()
+    }
+}
+
+async fn applied(server: &Server, manifests: &[Manifest]) -> Result<Applied, ApplyError> {
+    apply(
+        &server.client().await,
+        manifests,
+        &tenant().id,
+        &options(),
+        &Silent,
+    )
+    .await
+}
+
+fn place(writes: &[String], part: &str) -> usize {
+    writes
+        .iter()
+        .position(|line| line.contains(part))
+        .unwrap_or_else(|| panic!("{part} is not in {writes:#?}"))
+}
+
+#[tokio::test]
+async fn a_tenant_is_made_in_order_and_nothing_runs_before_its_limits_are_in_force() {
+    let server = Server::start().await;
+    let result = applied(&server, &manifests()).await.unwrap();
+    assert_eq!(result.to_string(), "14 created");
+    let requests = server.state().requests.clone();
+    let quota_asked = requests
+        .iter()
+        .rposition(|line| {
+            line.ends_with("GET /api/v1/namespaces/ai-agents-acme/resourcequotas/tenant-acme-quota")
+        })
+        .unwrap();
+    let writes = server.writes();
+    assert_eq!(writes[0], format!("PATCH {NAMESPACE}"));
+    for guard in [
+        "resourcequotas",
+        "limitranges",
+        "serviceaccounts",
+        "roles",
+        "rolebindings",
+        "networkpolicies",
+    ] {
+        assert!(place(&writes, guard) < place(&writes, "configmaps"), "{guard}");
+    }
+    assert!(place(&writes, "services/ai-agents-api") < place(&writes, "deployments"));
+    assert!(quota_asked < place(&requests, "deployments/ai-agents-api"));
+}
+
+#[tokio::test]
+async fn the_second_apply_writes_nothing() {
+    let server = Server::start().await;
+    applied(&server, &manifests()).await.unwrap();
+    server.writes();
+    let result = applied(&server, &manifests()).await.unwrap();
+    assert_eq!(result.to_string(), "14 unchanged");
+    assert_eq!(server.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn only_what_differs_is_written() {
+    let server = Server::start().await;
+    applied(&server, &manifests()).await.unwrap();
+    server.writes();
+    let mut tenant = tenant();
+    tenant.worker.replicas = 2;
+    let manifests = render(&tenant, &Templates::embedded(), &Stamp::default()).unwrap();
+    let result = applied(&server, &manifests).await.unwrap();
+    assert_eq!(result.to_string(), "1 changed, 13 unchanged");
+    assert_eq!(
+        server.writes(),
+        [format!("PATCH {}", API.replace("-api", "-worker"))]
+    );
+}
+
+#[tokio::test]
+async fn an_interrupted_apply_is_completed_by_the_next() {
+    let server = Server::start().await;
+    server.script(
+        "PATCH",
+        "/deployments/ai-agents-api",
+        1,
+        403,
+        status(403, "Forbidden", "not now"),
+    );
+    applied(&server, &manifests()).await.unwrap_err();
+    let result = applied(&server, &manifests()).await.unwrap();
+    assert_eq!(result.to_string(), "1 created, 13 unchanged");
+}
+
+fn conflict() -> serde_json::Value {
+    let mut body = status(409, "Conflict", "Apply failed with 1 conflict");
+    body["details"] = json!({"causes": [{
+        "reason": "FieldManagerConflict",
+        "message": "conflict with \"kubectl-scale\" using apps/v1",
+        "field": ".spec.replicas",
+    }]});
+    body
+}
+
+#[tokio::test]
+async fn a_conflict_names_manager_field_and_both_values_and_changes_nothing() {
+    let server = Server::start().await;
+    applied(&server, &manifests()).await.unwrap();
+    server.writes();
+    server.state().objects.get_mut(API).unwrap()["spec"]["replicas"] = json!(5);
+    server.script("PATCH", "/deployments/ai-agents-api", 9, 409, conflict());
+    let mut changed = tenant();
+    changed.name = Some("Another name".parse().unwrap());
+    let manifests = render(&changed, &Templates::embedded(), &Stamp::default()).unwrap();
+    let error = applied(&server, &manifests).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "apply: a field is set by others:\n  Deployment ai-agents-api in ai-agents-acme: .spec.replicas is 5, set by \"kubectl-scale\"; the templates say 1"
+    );
+    assert!(error.hint().unwrap().contains("--force-conflicts"));
+    assert_eq!(server.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn force_takes_fields_back() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let options = ApplyOptions {
+        force_conflicts: true,
+        ..options()
+    };
+    apply(&client, &manifests(), &tenant().id, &options, &Silent)
+        .await
+        .unwrap();
+    // The scripted server does not judge conflicts; that the flag reaches a real one is shown on a real cluster.
+    assert!(server.has(API));
+}
+
+#[rstest]
+#[case::no_labels(json!({}), "label managed-by is missing, expected \"ai-agents-platform\"")]
+#[case::other_owner(json!({"managed-by": "helm", "tenant": "acme"}), "label managed-by is \"helm\", not \"ai-agents-platform\"")]
+#[case::other_tenant(json!({"managed-by": "ai-agents-platform", "tenant": "other"}), "label tenant is \"other\", not \"acme\"")]
+#[tokio::test]
+async fn a_namespace_of_somebody_else_is_refused(#[case] labels: serde_json::Value, #[case] why: &str) {
+    let server = Server::start().await;
+    server.put(
+        NAMESPACE,
+        json!({"kind": "Namespace", "metadata": {"name": "ai-agents-acme", "labels": labels}}),
+    );
+    let error = applied(&server, &manifests()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("apply Namespace ai-agents-acme: it exists and is not ours: {why}")
+    );
+    assert!(error.hint().unwrap().contains("provisioner adopt"));
+    assert_eq!(server.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_namespace_that_a_run_marked_is_ours_and_says_so() {
+    let server = Server::start().await;
+    let stamp = Stamp {
+        labels: [("ai-agents-platform/run-id".to_owned(), "r1".to_owned())].into(),
+        annotations: [(
+            "ai-agents-platform/expires".to_owned(),
+            "2020-01-01T00:00:00Z".to_owned(),
+        )]
+        .into(),
+    };
+    let manifests = render(&tenant(), &Templates::embedded(), &stamp).unwrap();
+    applied(&server, &manifests).await.unwrap();
+    let Ownership::Ours {
+        labels,
+        annotations,
+        terminating,
+        ..
+    } = ownership(&server.client().await, &tenant().id).await.unwrap()
+    else {
+        panic!("not ours");
+    };
+    assert_eq!(labels["ai-agents-platform/run-id"], "r1");
+    assert_eq!(annotations["ai-agents-platform/expires"], "2020-01-01T00:00:00Z");
+    assert!(!terminating);
+}
+
+#[tokio::test]
+async fn a_namespace_that_does_not_go_is_named_and_nothing_is_written() {
+    let server = Server::start().await;
+    applied(&server, &manifests()).await.unwrap();
+    server.state().objects.get_mut(NAMESPACE).unwrap()["metadata"]["deletionTimestamp"] =
+        json!("2026-01-01T00:00:00Z");
+    server.writes();
+    let error = applied(&server, &manifests()).await.unwrap_err();
+    assert!(matches!(error, ApplyError::Terminating { .. }), "{error}");
+    assert_eq!(server.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_the_templates_no_longer_contain_is_pruned_and_what_is_not_ours_stays() {
+    let server = Server::start().await;
+    applied(&server, &manifests()).await.unwrap();
+    let worn = |manager: &str| {
+        json!({
+            "kind": "ConfigMap",
+            "metadata": {
+                "namespace": "ai-agents-acme",
+                "labels": {"managed-by": "ai-agents-platform", "tenant": "acme"},
+                "managedFields": [{"manager": manager, "operation": "Apply"}],
+            },
+        })
+    };
+    server.put(
+        &CONFIG.replace("ai-agents-config", "old"),
+        worn("ai-agents-provisioner"),
+    );
+    server.put(&CONFIG.replace("ai-agents-config", "theirs"), worn("kubectl"));
+    let without_worker: Vec<Manifest> = manifests()
+        .into_iter()
+        .filter(|manifest| manifest.template != "deployment-worker")
+        .collect();
+    let result = applied(&server, &without_worker).await.unwrap();
+    let pruned: Vec<String> = result.pruned.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        pruned,
+        [
+            "ConfigMap old in ai-agents-acme",
+            "Deployment ai-agents-worker in ai-agents-acme"
+        ]
+    );
+    assert!(
+        server.has(&CONFIG.replace("ai-agents-config", "theirs")) && server.has(CONFIG) && server.has(API)
+    );
+}
+
+#[tokio::test]
+async fn kinds_that_may_not_be_listed_and_that_no_template_makes_are_passed_over() {
+    let server = Server::start().await;
+    applied(&server, &manifests()).await.unwrap();
+    server.script(
+        "GET",
+        "/ingresses",
+        9,
+        403,
+        status(403, "Forbidden", "ingresses is forbidden: User \"u\" cannot list"),
+    );
+    server.script(
+        "GET",
+        "/poddisruptionbudgets",
+        9,
+        404,
+        status(404, "NotFound", "the server could not find it"),
+    );
+    assert_eq!(
+        applied(&server, &manifests()).await.unwrap().to_string(),
+        "14 unchanged"
+    );
+}
+
+#[rstest]
+#[case::slow_down(429)]
+#[case::broken(500)]
+#[case::unavailable(503)]
+#[case::somebody_wrote_in_between(409)]
+#[tokio::test]
+async fn passing_failures_are_ridden_out_and_told(#[case] code: u16) {
+    let server = Server::start().await;
+    server.script(
+        "PATCH",
+        "/configmaps/ai-agents-config",
+        2,
+        code,
+        status(code, "", "busy"),
+    );
+    let told = Mutex::new(Vec::new());
+    let progress = |step: &Step| {
+        if let Step::Retrying { what, why } = step {
+            told.lock().unwrap().push(format!("{what}: {why}"));
+        }
+    };
+    let client = server.client().await;
+    let result = apply(&client, &manifests(), &tenant().id, &options(), &progress)
+        .await
+        .unwrap();
+    assert_eq!(result.to_string(), "14 created");
+    let expected = format!("apply ConfigMap ai-agents-config in ai-agents-acme: busy (status {code})");
+    assert_eq!(*told.lock().unwrap(), [expected.clone(), expected]);
+}
+
+#[tokio::test]
+async fn a_failure_that_does_not_pass_is_named_with_how_long_it_was_tried() {
+    let server = Server::start().await;
+    server.script(
+        "PATCH",
+        "/configmaps/ai-agents-config",
+        999,
+        500,
+        status(500, "InternalError", "etcd is away"),
+    );
+    let started = Instant::now();
+    let error = applied(&server, &manifests()).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("apply ConfigMap ai-agents-config in ai-agents-acme: given up after "),
+        "{error}"
+    );
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(cause, "etcd is away (status 500)");
+    assert!(started.elapsed() < Duration::from_secs(4));
+}
+
+#[tokio::test]
+async fn a_refusal_is_final_and_names_the_object() {
+    let server = Server::start().await;
+    let message = "roles.rbac.authorization.k8s.io is forbidden: User \"u\" cannot patch resource \"roles\"";
+    server.script(
+        "PATCH",
+        "/roles/tenant-acme-role",
+        9,
+        403,
+        status(403, "Forbidden", message),
+    );
+    let started = Instant::now();
+    let error = applied(&server, &manifests()).await.unwrap_err();
+    assert_eq!(error.to_string(), "apply Role tenant-acme-role in ai-agents-acme");
+    assert!(
+        std::error::Error::source(&error)
+            .unwrap()
+            .to_string()
+            .starts_with(message)
+    );
+    assert!(error.hint().unwrap().contains("account with this right"));
+    assert!(started.elapsed() < Duration::from_secs(1));
+    assert!(!server.has(API), "nothing runs where a guard is missing");
+}
+
+#[tokio::test]
+async fn nothing_runs_under_a_quota_that_is_not_in_force() {
+    let server = Server::start().await;
+    server.state().quota_controller_is_down = true;
+    let error = applied(&server, &manifests()).await.unwrap_err();
+    assert!(matches!(error, ApplyError::QuotaNotLive { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("limits.cpu is not in its status, 4 in its spec"),
+        "{error}"
+    );
+    assert!(!server.has(API));
+}
+
+#[tokio::test]
+async fn what_is_not_ready_is_named_with_its_reason() {
+    let server = Server::start().await;
+    let refused = json!({"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+        "message": "pods is forbidden: exceeded quota: tenant-acme-quota"});
+    server.state().deployment_status = Some(json!({"observedGeneration": 1, "conditions": [refused]}));
+    let Err(ApplyError::NotReady(not_ready)) = applied(&server, &manifests()).await else {
+        panic!("ready")
+    };
+    let reasons: Vec<Reason> = not_ready.missing.iter().map(|missing| missing.reason).collect();
+    assert_eq!(reasons, [Reason::Quota, Reason::Quota]);
+    assert!(not_ready.to_string().contains(
+        "Deployment ai-agents-api in ai-agents-acme: 0 of 1 pods ready; pods is forbidden: exceeded quota"
+    ));
+    assert!(not_ready.hint().unwrap().contains("raise the quota"));
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_complete_is_ready_and_one_that_is_absent_is_not() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let absent = wait_ready(&client, &tenant(), Duration::from_millis(300), &Silent)
+        .await
+        .unwrap_err();
+    assert_eq!(absent.missing.len(), 6, "{absent}");
+    applied(&server, &manifests()).await.unwrap();
+    wait_ready(&client, &tenant(), Duration::from_millis(300), &Silent)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn rights_that_are_missing_end_the_wait_at_once() {
+    let server = Server::start().await;
+    applied(&server, &manifests()).await.unwrap();
+    server.script(
+        "GET",
+        "/pods",
+        9,
+        403,
+        status(403, "Forbidden", "pods is forbidden"),
+    );
+    let started = Instant::now();
+    let error = wait_ready(&server.client().await, &tenant(), Duration::from_secs(9), &Silent)
+        .await
+        .unwrap_err();
+    assert_eq!(error.missing[0].reason, Reason::Unknown);
+    assert!(
+        error
+            .to_string()
+            .contains("list pods in ai-agents-acme: pods is forbidden"),
+        "{error}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(2));
+}

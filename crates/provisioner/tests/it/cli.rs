@@ -1,0 +1,293 @@
+//! The command as its users see it: exit code, stdout and stderr.
+
+use crate::server::Server;
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::contains;
+use rstest::rstest;
+use serde_json::json;
+use std::path::Path;
+
+fn provisioner(directory: &Path) -> Command {
+    let mut command = Command::cargo_bin("provisioner").unwrap();
+    command.current_dir(directory).env_clear().env("HOME", directory);
+    command
+}
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// Only a server on a thread of its own can answer while the test waits for the command.
+fn with_server(test: impl FnOnce(&Server)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let server = runtime.block_on(Server::start());
+    test(&server);
+}
+
+#[test]
+fn apply_says_where_it_works_and_what_it_did() {
+    let directory = directory();
+    with_server(|server| {
+        let apply = |id: &str| {
+            let mut command = provisioner(directory.path());
+            command
+                .args(["apply", "--tenant-id", id])
+                .arg("--kubeconfig")
+                .arg(server.kubeconfig());
+            command
+        };
+        let first = format!(" INFO using context test (http://{})\n", server.address);
+        apply("acme")
+            .assert()
+            .code(0)
+            .stdout("namespace ai-agents-acme is ready: 14 created\n")
+            .stderr(predicate::str::starts_with(first))
+            .stderr(contains(" INFO generated 14 manifests in generated/acme\n"))
+            .stderr(contains(
+                " INFO created Deployment ai-agents-worker in ai-agents-acme\n",
+            ))
+            .stderr(contains("verified: quota in force"));
+        apply("acme")
+            .assert()
+            .code(0)
+            .stdout("namespace ai-agents-acme is ready: 14 unchanged\n");
+        assert!(
+            directory
+                .path()
+                .join("generated/acme/deployment-api-acme.yaml")
+                .exists()
+        );
+    });
+}
+
+#[test]
+fn delete_removes_the_namespace_and_the_files() {
+    let directory = directory();
+    with_server(|server| {
+        let run = |args: &[&str]| {
+            let mut command = provisioner(directory.path());
+            command.args(args).env("KUBECONFIG", server.kubeconfig());
+            command.assert()
+        };
+        run(&["apply", "--tenant-id=acme"]).code(0);
+        run(&["delete", "--tenant-id=acme"])
+            .code(2)
+            .stdout("")
+            .stderr("error: delete Namespace ai-agents-acme: there is no terminal to ask on\nhint: add --yes if you are sure\n");
+        run(&["delete", "--tenant-id=acme", "--yes"])
+            .code(0)
+            .stdout("namespace ai-agents-acme is deleted\n");
+        assert!(!directory.path().join("generated/acme").exists());
+        run(&["delete", "--tenant-id=acme", "--yes"])
+            .code(0)
+            .stdout("namespace ai-agents-acme does not exist\n");
+    });
+}
+
+#[rstest]
+#[case::apply(&["apply", "--tenant-id=acme"], "error: apply Namespace ai-agents-acme: it exists and is not ours: label managed-by is missing")]
+#[case::delete(&["delete", "--tenant-id=acme", "--yes"], "error: delete Namespace ai-agents-acme: it is not ours: label managed-by is missing")]
+fn what_is_not_ours_is_refused(#[case] args: &[&str], #[case] message: &str) {
+    let directory = directory();
+    with_server(|server| {
+        server.put(
+            "/api/v1/namespaces/ai-agents-acme",
+            json!({"kind": "Namespace", "metadata": {"name": "ai-agents-acme"}}),
+        );
+        let mut command = provisioner(directory.path());
+        command.args(args).env("KUBECONFIG", server.kubeconfig());
+        command
+            .assert()
+            .code(1)
+            .stdout("")
+            .stderr(contains(message))
+            .stderr(contains("`provisioner adopt`"));
+    });
+}
+
+#[test]
+fn generate_prints_the_files_in_order() {
+    let directory = directory();
+    let assert = provisioner(directory.path())
+        .args(["generate", "--tenant-id", "acme"])
+        .assert()
+        .code(0)
+        .stderr("");
+    let stdout = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
+    assert!(
+        stdout.starts_with("generated/acme/namespace-acme.yaml\ngenerated/acme/resourcequota-acme.yaml\n"),
+        "{stdout}"
+    );
+    assert_eq!(stdout.lines().count(), 14);
+}
+
+#[rstest]
+#[case::upper_case(&["generate", "--tenant-id=UPPER"], "tenant id \"UPPER\" has 'U' at position 1; use 1 to 53 of a-z")]
+#[case::too_long(&["apply", "--tenant-id=a23456789-123456789-123456789-123456789-123456789-123456789-"], "has 60 characters")]
+#[case::no_tenant(&["apply"], "--tenant-id <ID>")]
+#[case::no_command(&[], "Usage: provisioner")]
+#[case::bad_time(&["apply", "--tenant-id=a", "--timeout=soon"], "use a time with its unit, as in 90s or 2m")]
+#[case::no_templates(&["generate", "--tenant-id=a", "--templates=/does/not/exist"], "error: read /does/not/exist: No such file or directory")]
+#[case::no_tenant_file(&["generate", "-f", "/does/not/exist"], "error: read tenant file /does/not/exist: No such file")]
+#[case::no_kubeconfig(&["apply", "--tenant-id=a"], "error: find kubeconfig: there is no file ")]
+#[case::kubeconfig_gone(&["apply", "--tenant-id=a", "--kubeconfig=/does/not/exist"], "error: read kubeconfig /does/not/exist: No such file")]
+fn what_cannot_be_used_is_named(#[case] args: &[&str], #[case] message: &str) {
+    let directory = directory();
+    provisioner(directory.path())
+        .args(args)
+        .assert()
+        .code(2)
+        .stdout("")
+        .stderr(contains(message));
+}
+
+#[test]
+fn a_tenant_file_with_a_mistake_names_line_and_field() {
+    let directory = directory();
+    std::fs::write(
+        directory.path().join("t.yaml"),
+        "id: acme\nquota:\n  limitsCPU: 4\n",
+    )
+    .unwrap();
+    provisioner(directory.path())
+        .args(["generate", "-f", "t.yaml"])
+        .assert()
+        .code(2)
+        .stderr(contains(
+            "error: read tenant file t.yaml: quota: unknown field `limitsCPU`",
+        ))
+        .stderr(contains("line 3"));
+}
+
+#[test]
+fn a_template_with_a_missing_variable_names_file_and_line() {
+    let directory = directory();
+    std::fs::create_dir(directory.path().join("mine")).unwrap();
+    std::fs::write(
+        directory.path().join("mine/configmap.yaml.hbs"),
+        "kind: ConfigMap\nid: {{TENNANT_ID}}\n",
+    )
+    .unwrap();
+    provisioner(directory.path())
+        .args(["generate", "--tenant-id=a", "--templates=mine"])
+        .assert()
+        .code(2)
+        .stderr(
+            "error: mine/configmap.yaml.hbs:2: variable TENNANT_ID does not exist; did you mean TENANT_ID?\n",
+        );
+}
+
+#[test]
+fn an_unknown_context_lists_those_that_exist() {
+    let directory = directory();
+    with_server(|server| {
+        let mut command = provisioner(directory.path());
+        command
+            .args(["apply", "--tenant-id=a", "--cluster=prod"])
+            .env("KUBECONFIG", server.kubeconfig());
+        command.assert().code(2).stderr(
+            "error: use context prod: it does not exist; there are: test\nhint: name one that exists with --context\n",
+        );
+    });
+}
+
+#[test]
+fn a_broken_kubeconfig_is_named_without_its_secrets() {
+    let directory = directory();
+    let path = directory.path().join("kubeconfig");
+    std::fs::write(&path, "users:\n- name: me\n  user: {token: s3cret\nclusters: [").unwrap();
+    provisioner(directory.path())
+        .args(["apply", "--tenant-id=a"])
+        .env("KUBECONFIG", &path)
+        .assert()
+        .code(2)
+        .stderr(contains("it is no kubeconfig (line "))
+        .stderr(contains("s3cret").not());
+}
+
+#[test]
+fn missing_files_of_the_list_are_skipped() {
+    let directory = directory();
+    with_server(|server| {
+        let list = format!("/does/not/exist:{}", server.kubeconfig().display());
+        let mut command = provisioner(directory.path());
+        command
+            .args(["apply", "--tenant-id=acme"])
+            .env("KUBECONFIG", list);
+        // Such a proxy would be in the way: this machine is always reached directly.
+        command.env("HTTPS_PROXY", "127.0.0.1:9");
+        command.assert().code(0);
+    });
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_is_given_up_soon() {
+    let directory = directory();
+    let path = with_dead_server(directory.path());
+    provisioner(directory.path())
+        .args(["apply", "--tenant-id=acme"])
+        .env("KUBECONFIG", path)
+        .timeout(std::time::Duration::from_secs(10))
+        .assert()
+        .code(1)
+        .stderr(contains("error: get Namespace ai-agents-acme: given up after "))
+        .stderr(contains("no connection"))
+        .stderr(contains("Connection refused"))
+        .stderr(contains("hint: check that the cluster is up"));
+}
+
+fn with_dead_server(directory: &Path) -> std::path::PathBuf {
+    let path = directory.join("kubeconfig");
+    let config = json!({
+        "current-context": "dead",
+        "clusters": [{"name": "dead", "cluster": {"server": "http://127.0.0.1:9"}}],
+        "contexts": [{"name": "dead", "context": {"cluster": "dead", "user": "me"}}],
+        "users": [],
+    });
+    std::fs::write(&path, config.to_string()).unwrap();
+    path
+}
+
+#[rstest]
+#[case::all(&["--help"])]
+#[case::apply(&["apply", "--help"])]
+#[case::delete(&["delete", "--help"])]
+#[case::generate(&["generate", "--help"])]
+fn help(#[case] args: &[&str]) {
+    let directory = directory();
+    let output = provisioner(directory.path())
+        .args(args)
+        .env("COLUMNS", "120")
+        .output()
+        .unwrap();
+    insta::assert_snapshot!(args.join(" "), String::from_utf8(output.stdout).unwrap());
+}
+
+#[test]
+fn the_script_applies_and_logs_to_stdout() {
+    let directory = directory();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/create-tenant-namespace.sh");
+    let binary = assert_cmd::cargo::cargo_bin("provisioner");
+    with_server(|server| {
+        let path = format!("{}:/usr/bin:/bin", binary.parent().unwrap().display());
+        let mut command = Command::new(&script);
+        command.arg("--tenant-id=acme").current_dir(directory.path());
+        command
+            .env_clear()
+            .env("PATH", path)
+            .env("KUBECONFIG", server.kubeconfig());
+        command
+            .assert()
+            .code(0)
+            .stderr("")
+            .stdout(contains("INFO created Namespace ai-agents-acme"))
+            .stdout(predicate::str::ends_with(
+                "namespace ai-agents-acme is ready: 14 created\n",
+            ));
+    });
+}

@@ -1,0 +1,134 @@
+//! Deleting, against the scripted server: what goes, in which order, and what stays.
+
+use crate::server::{Server, status};
+use provisioner::{
+    ApplyOptions, DeleteError, DeleteOptions, Deleted, Silent, Stamp, Templates, Tenant, apply, delete,
+    render,
+};
+use serde_json::json;
+use std::time::Duration;
+
+const NAMESPACE: &str = "/api/v1/namespaces/ai-agents-acme";
+const POD: &str = "/api/v1/namespaces/ai-agents-acme/pods/p1";
+
+async fn tenant_with_a_pod() -> (Server, Tenant) {
+    let server = Server::start().await;
+    let tenant = Tenant::standard("acme".parse().unwrap());
+    let manifests = render(&tenant, &Templates::embedded(), &Stamp::default()).unwrap();
+    apply(
+        &server.client().await,
+        &manifests,
+        &tenant.id,
+        &ApplyOptions::default(),
+        &Silent,
+    )
+    .await
+    .unwrap();
+    server.put(
+        POD,
+        json!({"kind": "Pod", "metadata": {"name": "p1"}, "spec": {"nodeName": "n1", "containers": []}}),
+    );
+    server.writes();
+    (server, tenant)
+}
+
+async fn deleted(server: &Server, tenant: &Tenant) -> Result<Deleted, DeleteError> {
+    let options = DeleteOptions {
+        deadline: Duration::from_secs(1),
+    };
+    delete(&server.client().await, &tenant.id, &options, &Silent).await
+}
+
+#[tokio::test]
+async fn rights_go_first_then_workloads_then_pods_and_the_namespace_last() {
+    let (server, tenant) = tenant_with_a_pod().await;
+    let result = deleted(&server, &tenant).await.unwrap();
+    assert!(result.existed);
+    let writes = server.writes();
+    let kinds: Vec<&str> = writes
+        .iter()
+        .map(|line| line.rsplit('/').nth(1).unwrap())
+        .collect();
+    assert_eq!(
+        kinds,
+        ["rolebindings", "deployments", "deployments", "pods", "namespaces"],
+        "{writes:#?}"
+    );
+    assert!(!server.has(NAMESPACE));
+}
+
+#[tokio::test]
+async fn policies_outlive_pods_that_do_not_end() {
+    let (server, tenant) = tenant_with_a_pod().await;
+    server.state().sticky.push("/pods/".to_owned());
+    server.state().objects.get_mut(POD).unwrap()["metadata"]["finalizers"] = json!(["example.org/hold"]);
+    let error = deleted(&server, &tenant).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("pods are still there after 1s: p1 (finalizers example.org/hold)"),
+        "{error}"
+    );
+    assert!(server.has(NAMESPACE));
+    assert!(
+        server
+            .has("/apis/networking.k8s.io/v1/namespaces/ai-agents-acme/networkpolicies/default-deny-egress")
+    );
+}
+
+#[tokio::test]
+async fn a_namespace_that_stays_is_named_with_what_holds_it() {
+    let (server, tenant) = tenant_with_a_pod().await;
+    server
+        .state()
+        .sticky
+        .push("/namespaces/ai-agents-acme".to_owned());
+    server.state().objects.remove(POD);
+    let condition = json!({"type": "NamespaceFinalizersRemaining", "status": "True",
+        "message": "Some content in the namespace has finalizers remaining: example.org/hold in 1 resource instances"});
+    server.state().objects.get_mut(NAMESPACE).unwrap()["status"] = json!({"conditions": [condition]});
+    let error = deleted(&server, &tenant).await.unwrap_err();
+    assert!(matches!(error, DeleteError::NamespaceStays { .. }), "{error}");
+    assert!(error.to_string().contains("NamespaceFinalizersRemaining: Some content in the namespace has finalizers remaining: example.org/hold"), "{error}");
+}
+
+#[tokio::test]
+async fn a_namespace_of_somebody_else_is_refused() {
+    let server = Server::start().await;
+    server.put(
+        NAMESPACE,
+        json!({"kind": "Namespace", "metadata": {"name": "ai-agents-acme"}}),
+    );
+    let error = deleted(&server, &Tenant::standard("acme".parse().unwrap()))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "delete Namespace ai-agents-acme: it is not ours: label managed-by is missing, expected \"ai-agents-platform\""
+    );
+    assert_eq!(server.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_namespace_that_does_not_exist_is_success() {
+    let server = Server::start().await;
+    let result = deleted(&server, &Tenant::standard("acme".parse().unwrap()))
+        .await
+        .unwrap();
+    assert_eq!(result, Deleted::default());
+}
+
+#[tokio::test]
+async fn an_interrupted_deletion_is_continued() {
+    let (server, tenant) = tenant_with_a_pod().await;
+    server.script(
+        "DELETE",
+        "/namespaces/ai-agents-acme",
+        1,
+        403,
+        status(403, "Forbidden", "not now"),
+    );
+    deleted(&server, &tenant).await.unwrap_err();
+    assert!(deleted(&server, &tenant).await.unwrap().existed);
+    assert!(!server.has(NAMESPACE));
+}

@@ -1,0 +1,289 @@
+//! An API server on loopback with as much of Kubernetes in it as the provisioner leans on: it stores objects, applies them
+//! server-side, fills in the status that controllers would, and answers otherwise where a test says so. It remembers
+//! every request.
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use provisioner::{ConnectOptions, connect};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::net::TcpListener;
+
+/// An answer that a test wants instead of the usual one.
+struct Script {
+    method: &'static str,
+    path: String,
+    times: usize,
+    status: u16,
+    body: Value,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) objects: BTreeMap<String, Value>,
+    /// `PATCH /api/v1/namespaces/x`, with ` (dry run)` behind it where it was one.
+    pub(crate) requests: Vec<String>,
+    scripts: Vec<Script>,
+    version: u64,
+    /// Objects that a deletion does not remove at once, by a part of their path.
+    pub(crate) sticky: Vec<String>,
+    /// Quotas get no status.
+    pub(crate) quota_controller_is_down: bool,
+    /// Deployments get this status instead of a complete one.
+    pub(crate) deployment_status: Option<Value>,
+}
+
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    directory: tempfile::TempDir,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let shared = Arc::clone(&shared);
+                let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(connection);
+            }
+        });
+        Self {
+            address,
+            state,
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// A kubeconfig with one context, `test`, for this server.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        let path = self.directory.path().join("kubeconfig");
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test-cluster", "cluster": {"server": format!("http://{}", self.address)}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test-cluster", "user": "me"}}],
+            "users": [{"name": "me", "user": {"token": "t0ken"}}],
+        });
+        std::fs::write(&path, config.to_string()).unwrap();
+        path
+    }
+
+    pub(crate) async fn client(&self) -> kube::Client {
+        let options = ConnectOptions {
+            kubeconfig: Some(self.kubeconfig()),
+            context: None,
+        };
+        connect(&options).await.unwrap().client
+    }
+
+    /// Answers requests of this method whose path has this end otherwise, so many times.
+    pub(crate) fn script(&self, method: &'static str, path: &str, times: usize, status: u16, body: Value) {
+        self.state().scripts.push(Script {
+            method,
+            path: path.to_owned(),
+            times,
+            status,
+            body,
+        });
+    }
+
+    pub(crate) fn put(&self, path: &str, object: Value) {
+        self.state().store(path, object);
+    }
+
+    /// The requests so far that are no reading and no dry run; forgets all.
+    pub(crate) fn writes(&self) -> Vec<String> {
+        let requests = std::mem::take(&mut self.state().requests);
+        requests
+            .into_iter()
+            .filter(|line| !line.starts_with("GET") && !line.ends_with("(dry run)"))
+            .collect()
+    }
+
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.state().objects.contains_key(path)
+    }
+}
+
+/// A Status as the API server writes it.
+pub(crate) fn status(code: u16, reason: &str, message: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message})
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    state: Arc<Mutex<State>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let method = request.method().to_string();
+    let uri = request.uri().clone();
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let (code, body) =
+        state
+            .lock()
+            .unwrap()
+            .respond(&method, uri.path(), uri.query().unwrap_or_default(), body);
+    let response = Response::builder()
+        .status(code)
+        .header("content-type", "application/json");
+    Ok(response.body(Full::from(body.to_string())).unwrap())
+}
+
+impl State {
+    fn respond(&mut self, method: &str, path: &str, query: &str, body: Value) -> (u16, Value) {
+        let dry = if query.contains("dryRun=All") {
+            " (dry run)"
+        } else {
+            ""
+        };
+        self.requests.push(format!("{method} {path}{dry}"));
+        let scripted = self
+            .scripts
+            .iter_mut()
+            .find(|it| it.times > 0 && it.method == method && path.ends_with(&it.path));
+        if let Some(script) = scripted {
+            script.times -= 1;
+            return (script.status, script.body.clone());
+        }
+        match method {
+            "PATCH" => self.apply(path, !dry.is_empty(), body),
+            "DELETE" => self.delete(path),
+            "GET" => self.get(path, query),
+            _ => (405, status(405, "MethodNotAllowed", "not here")),
+        }
+    }
+
+    fn get(&self, path: &str, query: &str) -> (u16, Value) {
+        if let Some(object) = self.objects.get(path) {
+            return (200, object.clone());
+        }
+        // Collections have even places in /api/v1/namespaces/x/pods, objects odd ones.
+        let place = path
+            .trim_start_matches("/apis/")
+            .trim_start_matches("/api/")
+            .split('/')
+            .count();
+        let is_collection = if path.starts_with("/api/") {
+            place % 2 == 0
+        } else {
+            place % 2 == 1
+        };
+        if !is_collection {
+            return (404, status(404, "NotFound", "not found"));
+        }
+        let owned = query.contains("labelSelector");
+        let prefix = format!("{path}/");
+        let items: Vec<&Value> = self
+            .objects
+            .iter()
+            .filter(|(key, _)| key.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/')))
+            .map(|(_, object)| object)
+            .filter(|object| !owned || object["metadata"]["labels"]["managed-by"] == "ai-agents-platform")
+            .collect();
+        (
+            200,
+            json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}),
+        )
+    }
+
+    fn apply(&mut self, path: &str, dry: bool, body: Value) -> (u16, Value) {
+        let existing = self.objects.get(path).cloned();
+        let mut object = body.clone();
+        object["applied"] = body.clone();
+        let metadata = &mut object["metadata"];
+        let time = format!("2026-01-01T00:00:{:02}Z", self.requests.len() % 60);
+        metadata["managedFields"] =
+            json!([{"manager": "ai-agents-provisioner", "operation": "Apply", "time": time}]);
+        match existing {
+            None if dry => {
+                metadata["uid"] = json!("dry");
+                (200, object)
+            }
+            None => (201, self.store(path, object)),
+            Some(existing) if existing["applied"] == body => (200, existing),
+            Some(existing) => {
+                metadata["uid"] = existing["metadata"]["uid"].clone();
+                metadata["resourceVersion"] = existing["metadata"]["resourceVersion"].clone();
+                (200, if dry { object } else { self.store(path, object) })
+            }
+        }
+    }
+
+    /// Stores the object, with what the server and its controllers add.
+    fn store(&mut self, path: &str, mut object: Value) -> Value {
+        self.version += 1;
+        let metadata = &mut object["metadata"];
+        metadata["resourceVersion"] = json!(self.version.to_string());
+        if metadata["uid"].is_null() {
+            metadata["uid"] = json!(format!("uid-{}", self.version));
+        }
+        if metadata["name"].is_null() {
+            metadata["name"] = json!(path.rsplit('/').next());
+        }
+        metadata["generation"] = json!(1);
+        match object["kind"].as_str().unwrap_or_default() {
+            "Namespace" => {
+                let account = format!("{path}/serviceaccounts/default");
+                self.objects
+                    .entry(account)
+                    .or_insert_with(|| json!({"metadata": {"name": "default"}}));
+            }
+            "ResourceQuota" if !self.quota_controller_is_down => {
+                object["status"] = json!({"hard": object["spec"]["hard"]});
+            }
+            "Deployment" => {
+                let replicas = &object["spec"]["replicas"];
+                let complete = json!({"observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas, "availableReplicas": replicas});
+                object["status"] = self.deployment_status.clone().unwrap_or(complete);
+            }
+            "Service" => {
+                let name = object["metadata"]["name"].as_str().unwrap_or_default();
+                let slice = json!({
+                    "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+                    "addressType": "IPv4",
+                    "endpoints": [{"addresses": ["192.0.2.1"], "conditions": {"ready": true}}],
+                });
+                let slices = path
+                    .replace("/api/v1/", "/apis/discovery.k8s.io/v1/")
+                    .replace("/services/", "/endpointslices/");
+                self.objects.insert(slices, slice);
+            }
+            _ => {}
+        }
+        self.objects.insert(path.to_owned(), object.clone());
+        object
+    }
+
+    fn delete(&mut self, path: &str) -> (u16, Value) {
+        let Some(object) = self.objects.get_mut(path) else {
+            return (404, status(404, "NotFound", "not found"));
+        };
+        if self.sticky.iter().any(|part| path.contains(part.as_str())) {
+            object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            return (200, object.clone());
+        }
+        let gone = self.objects.remove(path).unwrap_or_default();
+        let inside = format!("{path}/");
+        self.objects.retain(|key, _| {
+            !(key.starts_with(&inside) || key.contains(&format!("{}/", path.replace("/api/v1", ""))))
+        });
+        (200, gone)
+    }
+}
