@@ -26,7 +26,14 @@ async fn run_apply(args: ApplyArgs) -> Result<(), Failure> {
         readiness: (!args.timeout.is_zero()).then_some(args.timeout),
         ..ApplyOptions::default()
     };
-    let applied = apply(&connection.client, &manifests, &tenant.id, &options, &Log).await?;
+    let applied = apply(
+        &connection.client,
+        &manifests,
+        &tenant.id,
+        &options,
+        &Log::default(),
+    )
+    .await?;
     let state = if options.readiness.is_some() {
         "ready"
     } else {
@@ -65,7 +72,7 @@ async fn run_delete(args: DeleteArgs) -> Result<(), Failure> {
     let options = DeleteOptions {
         deadline: args.timeout,
     };
-    let deleted = delete(&connection.client, &args.tenant_id, &options, &Log).await?;
+    let deleted = delete(&connection.client, &args.tenant_id, &options, &Log::default()).await?;
     if remove_generated(&args.output.output, &args.tenant_id)? {
         tracing::info!(
             "removed {}",

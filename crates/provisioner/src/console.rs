@@ -2,8 +2,10 @@
 
 use crate::failure::Failure;
 use provisioner::{Progress, Step};
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 use tracing_subscriber::EnvFilter;
 
 pub(crate) fn start_logging(verbosity: &str) {
@@ -46,7 +48,25 @@ pub(crate) fn confirm(question: impl Display, word: &str) -> bool {
 }
 
 /// Writes every step to the log.
-pub(crate) struct Log;
+#[derive(Default)]
+pub(crate) struct Log {
+    /// What is being waited for, as far as it was said already.
+    said: Mutex<HashSet<String>>,
+}
+
+impl Log {
+    /// Of what is waited for, only what is new is worth a line.
+    fn waiting(&self, lines: impl Iterator<Item = String>) {
+        let now: HashSet<String> = lines.collect();
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut new: Vec<&String> = now.difference(&said).collect();
+        new.sort();
+        for line in new {
+            tracing::info!("waiting {line}");
+        }
+        *said = now;
+    }
+}
 
 impl Progress for Log {
     fn step(&self, step: &Step) {
@@ -57,14 +77,10 @@ impl Progress for Log {
             Step::Pruned(object) => tracing::info!("pruned {object}: the templates no longer contain it"),
             Step::Deleted(object) => tracing::info!("deleted {object}"),
             Step::Waiting(missing) => {
-                for missing in missing {
-                    tracing::info!("waiting for {missing}");
-                }
+                self.waiting(missing.iter().map(|missing| format!("for {missing}")));
             }
             Step::Leaving(objects) => {
-                for object in objects {
-                    tracing::info!("waiting until {object} is gone");
-                }
+                self.waiting(objects.iter().map(|object| format!("until {object} is gone")));
             }
             Step::Ready => {
                 tracing::info!("verified: quota in force, accounts there, workloads rolled out and serving");

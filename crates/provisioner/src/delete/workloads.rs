@@ -16,22 +16,29 @@ use std::collections::HashSet;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// What makes pods, and would make new ones for those that are deleted.
-const CONTROLLERS: &[(&str, &str, &str, &str)] = &[
-    (
-        "autoscaling",
-        "v2",
-        "HorizontalPodAutoscaler",
-        "horizontalpodautoscalers",
-    ),
-    ("batch", "v1", "CronJob", "cronjobs"),
-    ("apps", "v1", "Deployment", "deployments"),
-    ("apps", "v1", "StatefulSet", "statefulsets"),
-    ("apps", "v1", "DaemonSet", "daemonsets"),
-    ("apps", "v1", "ReplicaSet", "replicasets"),
-    ("batch", "v1", "Job", "jobs"),
-    ("", "v1", "ReplicationController", "replicationcontrollers"),
+/// What makes pods, and would make new ones for those that are deleted; makers of makers first.
+const CONTROLLERS: [&[Controller]; 2] = [
+    &[
+        (
+            "autoscaling",
+            "v2",
+            "HorizontalPodAutoscaler",
+            "horizontalpodautoscalers",
+        ),
+        ("batch", "v1", "CronJob", "cronjobs"),
+        ("apps", "v1", "Deployment", "deployments"),
+    ],
+    &[
+        ("apps", "v1", "ReplicaSet", "replicasets"),
+        ("apps", "v1", "StatefulSet", "statefulsets"),
+        ("apps", "v1", "DaemonSet", "daemonsets"),
+        ("batch", "v1", "Job", "jobs"),
+        ("", "v1", "ReplicationController", "replicationcontrollers"),
+    ],
 ];
+
+/// Group, version, kind and plural.
+type Controller = (&'static str, &'static str, &'static str, &'static str);
 
 pub(super) struct Workloads<'a> {
     client: &'a Client,
@@ -85,15 +92,13 @@ impl<'a> Workloads<'a> {
             )
             .await?,
         );
-        let controllers: Vec<ApiResource> = CONTROLLERS
-            .iter()
-            .map(|(group, version, kind, plural)| resource(group, version, kind, plural))
-            .collect();
-        let removals: Vec<_> = controllers
-            .iter()
-            .map(|controller| self.remove_all(controller, false).boxed())
-            .collect();
-        deleted.extend(try_join_all(removals).await?.concat());
+        for controllers in CONTROLLERS {
+            let removals = controllers.iter().map(async |(group, version, kind, plural)| {
+                self.remove_all(&resource(group, version, kind, plural), false)
+                    .await
+            });
+            deleted.extend(try_join_all(removals).await?.concat());
+        }
         self.remove_pods(deleted).await
     }
 

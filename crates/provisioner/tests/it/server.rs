@@ -139,7 +139,7 @@ async fn answer(
         state
             .lock()
             .unwrap()
-            .respond(&method, uri.path(), uri.query().unwrap_or_default(), body);
+            .respond(&method, uri.path(), uri.query().unwrap_or_default(), &body);
     let response = Response::builder()
         .status(code)
         .header("content-type", "application/json");
@@ -147,7 +147,7 @@ async fn answer(
 }
 
 impl State {
-    fn respond(&mut self, method: &str, path: &str, query: &str, body: Value) -> (u16, Value) {
+    fn respond(&mut self, method: &str, path: &str, query: &str, body: &Value) -> (u16, Value) {
         let dry = if query.contains("dryRun=All") {
             " (dry run)"
         } else {
@@ -181,9 +181,9 @@ impl State {
             .split('/')
             .count();
         let is_collection = if path.starts_with("/api/") {
-            place % 2 == 0
+            place.is_multiple_of(2)
         } else {
-            place % 2 == 1
+            !place.is_multiple_of(2)
         };
         if !is_collection {
             return (404, status(404, "NotFound", "not found"));
@@ -203,7 +203,7 @@ impl State {
         )
     }
 
-    fn apply(&mut self, path: &str, dry: bool, body: Value) -> (u16, Value) {
+    fn apply(&mut self, path: &str, dry: bool, body: &Value) -> (u16, Value) {
         let existing = self.objects.get(path).cloned();
         let mut object = body.clone();
         object["applied"] = body.clone();
@@ -217,7 +217,7 @@ impl State {
                 (200, object)
             }
             None => (201, self.store(path, object)),
-            Some(existing) if existing["applied"] == body => (200, existing),
+            Some(existing) if existing["applied"] == *body => (200, existing),
             Some(existing) => {
                 metadata["uid"] = existing["metadata"]["uid"].clone();
                 metadata["resourceVersion"] = existing["metadata"]["resourceVersion"].clone();
