@@ -40,7 +40,8 @@ impl Cli {
             (true, _) => "warn",
             (false, 0) => "info,kube=warn,hyper_util=warn",
             (false, 1) => "debug,kube=info,hyper_util=info,rustls=info",
-            (false, _) => "trace",
+            // The transport would log what it carries, credentials included.
+            (false, _) => "trace,kube=debug,hyper=info,hyper_util=info,rustls=info,tower=info",
         }
     }
 }

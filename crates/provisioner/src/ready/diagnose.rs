@@ -23,7 +23,7 @@ pub(super) fn deployment(
             let worst = troubles.max_by_key(|(reason, _)| *reason != Reason::Starting);
             worst.map(|(reason, message)| (reason, format!("{state}; {message}")))
         })
-        .or(Some((Reason::Starting, format!("{state}; no pod yet"))))
+        .or(Some((Reason::Starting, state)))
 }
 
 struct Counts {
@@ -69,7 +69,7 @@ impl Counts {
             ..
         } = self;
         if !self.observed {
-            return format!("its {wanted} pods are not made yet");
+            return format!("0 of {wanted} pods ready, the rollout has not begun");
         }
         let old = total - updated;
         let old = if old > 0 {
@@ -128,8 +128,11 @@ fn trouble(pod: &Pod, events: &[Event]) -> (Reason, String) {
         _ => reason,
     };
     let event = event
-        .and_then(|event| event.message.as_ref())
-        .map(|text| format!("; last event: {}", text.trim()));
+        .and_then(|event| event.message.as_deref())
+        .map(str::trim)
+        // Conditions often quote the event.
+        .filter(|text| !message.contains(text))
+        .map(|text| format!("; last event: {text}"));
     (
         reason,
         format!("pod {name} {message}{}", event.unwrap_or_default()),

@@ -1,9 +1,9 @@
 //! Applying, against the scripted server: what is written, in which order, and what happens when it does not go well.
 
-use crate::server::{Server, status};
+use crate::server::{SILENCE, Server, status};
 use provisioner::{
-    Applied, ApplyError, ApplyOptions, Manifest, Ownership, Reason, Silent, Stamp, Step, Templates, Tenant,
-    apply, ownership, render, wait_ready,
+    Applied, ApplyError, ApplyOptions, ConnectOptions, Manifest, Ownership, Reason, Silent, Stamp, Step,
+    Templates, Tenant, apply, client_with_token, connect, ownership, render, wait_ready,
 };
 use rstest::rstest;
 use serde_json::json;
@@ -157,8 +157,8 @@ async fn force_takes_fields_back() {
     apply(&client, &manifests(), &tenant().id, &options, &Silent)
         .await
         .unwrap();
-    // The scripted server does not judge conflicts; that the flag reaches a real one is shown on a real cluster.
-    assert!(server.has(API));
+    // The scripted server does not judge conflicts; on a real one it is shown that the field is taken back.
+    assert_eq!(server.state().forced, 14);
 }
 
 #[rstest]
@@ -332,6 +332,52 @@ async fn a_failure_that_does_not_pass_is_named_with_how_long_it_was_tried() {
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert_eq!(cause, "etcd is away (status 500)");
     assert!(started.elapsed() < Duration::from_secs(4));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_named_after_the_patience() {
+    let server = Server::start().await;
+    server.script("PATCH", "/configmaps/ai-agents-config", 9, SILENCE, json!({}));
+    let started = Instant::now();
+    let error = applied(&server, &manifests()).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("apply ConfigMap ai-agents-config in ai-agents-acme"),
+        "{error}"
+    );
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.starts_with("no answer within "), "{cause}");
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn credentials_that_are_not_accepted_are_final() {
+    let server = Server::start().await;
+    server.script(
+        "GET",
+        "/namespaces/ai-agents-acme",
+        9,
+        401,
+        status(401, "Unauthorized", "Unauthorized"),
+    );
+    let error = applied(&server, &manifests()).await.unwrap_err();
+    assert_eq!(error.to_string(), "get Namespace ai-agents-acme");
+    assert!(error.hint().unwrap().contains("credentials"));
+}
+
+#[tokio::test]
+async fn a_client_with_a_token_uses_it_and_nothing_else() {
+    let server = Server::start().await;
+    let options = ConnectOptions {
+        kubeconfig: Some(server.kubeconfig()),
+        context: None,
+    };
+    let connection = connect(&options).await.unwrap();
+    let client = client_with_token(&connection.config, "another").unwrap();
+    ownership(&connection.client, &tenant().id).await.unwrap();
+    ownership(&client, &tenant().id).await.unwrap();
+    assert_eq!(server.state().credentials, ["Bearer t0ken", "Bearer another"]);
 }
 
 #[tokio::test]

@@ -30,6 +30,10 @@ pub(crate) struct State {
     pub(crate) objects: BTreeMap<String, Value>,
     /// `PATCH /api/v1/namespaces/x`, with ` (dry run)` behind it where it was one.
     pub(crate) requests: Vec<String>,
+    /// The credentials of every request.
+    pub(crate) credentials: Vec<String>,
+    /// Requests that took fields from others.
+    pub(crate) forced: usize,
     scripts: Vec<Script>,
     version: u64,
     /// Objects that a deletion does not remove at once, by a part of their path.
@@ -93,7 +97,7 @@ impl Server {
         connect(&options).await.unwrap().client
     }
 
-    /// Answers requests of this method whose path has this end otherwise, so many times.
+    /// Answers requests of this method whose path has this end otherwise, so many times. [`SILENCE`] does not answer at all.
     pub(crate) fn script(&self, method: &'static str, path: &str, times: usize, status: u16, body: Value) {
         self.state().scripts.push(Script {
             method,
@@ -122,6 +126,9 @@ impl Server {
     }
 }
 
+/// No answer, ever.
+pub(crate) const SILENCE: u16 = 0;
+
 /// A Status as the API server writes it.
 pub(crate) fn status(code: u16, reason: &str, message: &str) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message})
@@ -131,6 +138,12 @@ async fn answer(
     request: Request<Incoming>,
     state: Arc<Mutex<State>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    let credentials = request
+        .headers()
+        .get("authorization")
+        .and_then(|value| value.to_str().ok());
+    let credentials = credentials.unwrap_or_default().to_owned();
+    state.lock().unwrap().credentials.push(credentials);
     let method = request.method().to_string();
     let uri = request.uri().clone();
     let body = request.into_body().collect().await.unwrap().to_bytes();
@@ -140,6 +153,9 @@ async fn answer(
             .lock()
             .unwrap()
             .respond(&method, uri.path(), uri.query().unwrap_or_default(), &body);
+    if code == SILENCE {
+        std::future::pending::<()>().await;
+    }
     let response = Response::builder()
         .status(code)
         .header("content-type", "application/json");
@@ -154,6 +170,7 @@ impl State {
             ""
         };
         self.requests.push(format!("{method} {path}{dry}"));
+        self.forced += usize::from(query.contains("force=true"));
         let scripted = self
             .scripts
             .iter_mut()
