@@ -10,7 +10,7 @@ mod plan;
 
 pub use conflict::Conflict;
 
-use crate::calls::{CallError, Calls};
+use crate::calls::{self, CallError, Calls};
 use crate::kinds::Phase;
 use crate::manifest::{Manifest, ObjectRef};
 use crate::names::TenantId;
@@ -18,16 +18,12 @@ use crate::ownership::{self, Ownership};
 use crate::progress::{Progress, Step};
 use crate::ready::{self, Expected, Missing, NotReady, Reason};
 use futures::FutureExt;
-use futures::stream::{self, StreamExt};
 use kube::Client;
 use objects::Objects;
 use plan::{Action, Plan};
 use std::fmt;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
-
-/// How many requests are under way at once; few enough for a server that limits a client's rate.
-const CONCURRENCY: usize = 8;
 
 /// How to apply.
 #[derive(Debug, Clone)]
@@ -235,11 +231,9 @@ async fn write(
     actions: Vec<(&Manifest, &Action)>,
     applied: &mut Applied,
 ) -> Result<(), ApplyError> {
-    let writes: Vec<_> = actions
-        .into_iter()
-        .map(|(manifest, action)| carry_out_one(objects, manifest, action).boxed())
-        .collect();
-    let written: Vec<_> = stream::iter(writes).buffered(CONCURRENCY).collect().await;
+    let writes = actions.into_iter();
+    let written =
+        calls::all(writes.map(|(manifest, action)| carry_out_one(objects, manifest, action).boxed())).await;
     let mut failed = Vec::new();
     for result in written {
         match result {

@@ -2,6 +2,8 @@
 
 use crate::cluster::explain_credentials;
 use crate::progress::{Progress, Step};
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt};
 use kube::core::Status;
 use std::error::Error as _;
 use std::fmt;
@@ -153,6 +155,16 @@ impl Cause {
 
 pub(crate) fn is_field_conflict(cause: &kube::core::response::StatusCause) -> bool {
     cause.reason == "FieldManagerConflict"
+}
+
+/// How many requests are under way at once; few enough for a server that limits a client's rate.
+const CONCURRENCY: usize = 8;
+
+/// Makes requests at once, a few at a time; returns what became of each, in order. Boxed, since the compiler does not see
+/// otherwise that an operation made of them may be moved between threads.
+pub(crate) async fn all<'f, T: Send>(requests: impl IntoIterator<Item = BoxFuture<'f, T>>) -> Vec<T> {
+    let requests: Vec<BoxFuture<'f, T>> = requests.into_iter().collect();
+    stream::iter(requests).buffered(CONCURRENCY).collect().await
 }
 
 /// Asks, and asks again while failures are passing ones and patience lasts.

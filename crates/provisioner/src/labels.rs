@@ -1,6 +1,8 @@
 //! Names that the provisioner writes on objects and recognises them by: labels, annotations and the
 //! field manager. Fixed: operators, dashboards, policies and the application select by them.
 
+use crate::names::TenantId;
+
 /// Label: which application an object or namespace belongs to.
 pub const APP: &str = "app";
 /// The value of [`APP`] on every tenant's namespace.
@@ -20,6 +22,12 @@ pub const RUN_ID: &str = "ai-agents-platform/run-id";
 pub const EXPIRES: &str = "ai-agents-platform/expires";
 /// Annotation on a tenant's namespace: its name for people.
 pub const TENANT_NAME: &str = "ai-agents-platform/tenant-name";
+
+/// The selector of what belongs to the tenant.
+#[must_use]
+pub fn owner_selector(tenant: &TenantId) -> String {
+    format!("{MANAGED_BY}={MANAGED_BY_VALUE},{TENANT}={tenant}")
+}
 
 /// The prefix of every tenant's namespace; the tenant's id follows.
 pub const NAMESPACE_PREFIX: &str = "ai-agents-";

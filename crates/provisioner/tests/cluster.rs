@@ -404,6 +404,91 @@ async fn what_is_not_ready_is_named_with_its_reason(
     .await;
 }
 
+/// The rules of platform admins, under names of this test's own, for as long as the test runs.
+async fn grant_platform_admin(case: &Case, name: &str) -> [Api<DynamicObject>; 2] {
+    let manifests = render_platform(&Platform::default(), &Templates::embedded_platform()).unwrap();
+    let mut apis = Vec::new();
+    for kind in ["ClusterRole", "ClusterRoleBinding"] {
+        let manifest = manifests
+            .iter()
+            .find(|manifest| manifest.kind.kind == kind)
+            .unwrap();
+        let mut object = manifest.object.clone();
+        object.metadata.name = Some(name.to_owned());
+        if kind == "ClusterRoleBinding" {
+            object.data["roleRef"]["name"] = json!(name);
+            object.data["subjects"][0]["name"] = json!(name);
+        }
+        let api: Api<DynamicObject> = Api::all_with(case.client.clone(), &manifest.kind.resource());
+        api.create(&PostParams::default(), &object).await.unwrap();
+        apis.push(api);
+    }
+    apis.try_into().unwrap_or_else(|_| panic!("two kinds"))
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: CONFORMANCE_TEST_CLUSTER"]
+async fn a_platform_admin_may_make_and_remove_tenants() {
+    with_tenant("admin", async |mut case| {
+        without_workloads(&mut case);
+        let name = case.namespace();
+        let grants = grant_platform_admin(&case, &name).await;
+        let context = std::env::var("CONFORMANCE_TEST_CLUSTER").unwrap();
+        let mut config = connect(&ConnectOptions {
+            kubeconfig: None,
+            context: Some(context),
+        })
+        .await
+        .unwrap()
+        .config;
+        config.auth_info.impersonate = Some("prov-test".to_owned());
+        config.auth_info.impersonate_groups = Some(vec![name.clone()]);
+        let client = Client::try_from(config).unwrap();
+        let made = apply(
+            &client,
+            &case.manifests(),
+            &case.tenant.id,
+            &ApplyOptions::default(),
+            &Silent,
+        )
+        .await;
+        let again = apply(
+            &client,
+            &case.manifests(),
+            &case.tenant.id,
+            &ApplyOptions::default(),
+            &Silent,
+        )
+        .await;
+        let removed = delete(&client, &case.tenant.id, &DeleteOptions::default(), &Silent).await;
+        for api in grants {
+            api.delete(&name, &DeleteParams::default()).await.unwrap();
+        }
+        assert_eq!(made.unwrap().to_string(), "14 created");
+        assert_eq!(again.unwrap().to_string(), "14 unchanged");
+        assert!(removed.unwrap().existed);
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: CONFORMANCE_TEST_CLUSTER"]
+async fn two_applies_at_once_do_no_harm() {
+    with_tenant("twice", async |mut case| {
+        without_workloads(&mut case);
+        let manifests = case.manifests();
+        let both = futures::join!(
+            case.apply(&manifests, ApplyOptions::default()),
+            case.apply(&manifests, ApplyOptions::default())
+        );
+        both.0.unwrap();
+        both.1.unwrap();
+        let after = case.apply(&manifests, ApplyOptions::default()).await.unwrap();
+        assert_eq!(after.to_string(), "14 unchanged");
+    })
+    .await;
+}
+
 #[tokio::test]
 #[ignore = "needs a cluster: CONFORMANCE_TEST_CLUSTER"]
 async fn the_server_takes_the_platform_objects() {

@@ -100,14 +100,7 @@ impl<'a> Objects<'a> {
     /// one that we may not look at and that no template makes.
     pub(super) async fn owned(&self, kind: &Kind, wanted: bool) -> Result<Vec<DynamicObject>, CallError> {
         let api = self.api(kind);
-        let owner = format!(
-            "{}={},{}={}",
-            labels::MANAGED_BY,
-            labels::MANAGED_BY_VALUE,
-            labels::TENANT,
-            self.tenant
-        );
-        let parameters = ListParams::default().labels(&owner);
+        let parameters = ListParams::default().labels(&labels::owner_selector(self.tenant));
         let what = format!("list {} in {}", kind.plural, self.tenant.namespace());
         match self.calls.make(&what, || api.list(&parameters)).await {
             Ok(list) => Ok(list.items),

@@ -1,12 +1,12 @@
 //! Compares what is wanted with what is, by the server's own dry run, before anything is written.
 
-use super::objects::{Failure, Leftover, Objects};
-use super::{ApplyError, CONCURRENCY, conflict};
+use super::objects::{Leftover, Objects};
+use super::{ApplyError, conflict};
+use crate::calls;
 use crate::kinds::{self, Kind, Phase};
 use crate::manifest::Manifest;
 use futures::FutureExt;
-use futures::future::{self, BoxFuture};
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::future;
 use kube::core::DynamicObject;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -53,18 +53,16 @@ impl<'m> Plan<'m> {
     }
 }
 
-type Tried<'m> = Result<DynamicObject, Failure<'m>>;
-
 /// For a namespace of ours that exists.
 pub(super) async fn compare<'m>(
     objects: &Objects<'_>,
     manifests: &'m [Manifest],
 ) -> Result<Plan<'m>, ApplyError> {
-    let tried: Vec<BoxFuture<'_, Tried<'m>>> = manifests
-        .iter()
-        .map(|manifest| objects.try_apply(manifest).boxed())
-        .collect();
-    let tried: BoxFuture<'_, Vec<Tried<'m>>> = stream::iter(tried).buffered(CONCURRENCY).collect().boxed();
+    let tried = calls::all(
+        manifests
+            .iter()
+            .map(|manifest| objects.try_apply(manifest).boxed()),
+    );
     let (live, tried) = future::join(live(objects, manifests), tried).await;
     let mut live = live?;
     let mut actions = Vec::new();
@@ -97,15 +95,12 @@ fn key(kind: &'static Kind, name: &str) -> (&'static str, String) {
 
 /// All that wears the tenant's labels, of every kind that templates may make.
 async fn live(objects: &Objects<'_>, manifests: &[Manifest]) -> Result<Live, ApplyError> {
-    let lists: Vec<_> = kinds::TENANT
-        .iter()
-        .map(|kind| {
-            let wanted = manifests.iter().any(|manifest| manifest.kind == *kind);
-            async move { objects.owned(kind, wanted).await.map(|list| (*kind, list)) }.boxed()
-        })
-        .collect();
+    let lists = kinds::TENANT.iter().map(|kind| {
+        let wanted = manifests.iter().any(|manifest| manifest.kind == *kind);
+        async move { objects.owned(kind, wanted).await.map(|list| (*kind, list)) }.boxed()
+    });
     let lists: Vec<(&'static Kind, Vec<DynamicObject>)> =
-        stream::iter(lists).buffered(CONCURRENCY).try_collect().await?;
+        calls::all(lists).await.into_iter().collect::<Result<_, _>>()?;
     let all = lists
         .into_iter()
         .flat_map(|(kind, list)| list.into_iter().map(move |object| (kind, object)));

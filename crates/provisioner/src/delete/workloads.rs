@@ -1,13 +1,12 @@
 //! The first part of a deletion: nobody may start anything any more, and what runs ends.
 
 use super::DeleteError;
-use crate::calls::{CallError, Calls, Cause};
+use crate::calls::{self, CallError, Calls, Cause};
 use crate::labels;
 use crate::manifest::ObjectRef;
 use crate::names::TenantId;
 use crate::progress::Step;
 use futures::FutureExt;
-use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams};
 use kube::core::{ApiResource, DynamicObject};
@@ -17,7 +16,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// What makes pods, and would make new ones for those that are deleted; makers of makers first.
-const CONTROLLERS: [&[Controller]; 2] = [
+const CONTROLLERS: [&[Resource]; 2] = [
     &[
         (
             "autoscaling",
@@ -37,8 +36,10 @@ const CONTROLLERS: [&[Controller]; 2] = [
     ],
 ];
 
+const RIGHTS: Resource = ("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings");
+
 /// Group, version, kind and plural.
-type Controller = (&'static str, &'static str, &'static str, &'static str);
+type Resource = (&'static str, &'static str, &'static str, &'static str);
 
 pub(super) struct Workloads<'a> {
     client: &'a Client,
@@ -85,19 +86,11 @@ impl<'a> Workloads<'a> {
     /// Takes the tenant's rights, deletes what makes pods, then the pods, and returns when none is left.
     pub(super) async fn remove(&self, deleted: &mut Vec<ObjectRef>) -> Result<(), Stay> {
         // Without it the tenant's own account could go on making pods while we wait for them to end.
-        deleted.extend(
-            self.remove_all(
-                &resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings"),
-                true,
-            )
-            .await?,
-        );
+        deleted.extend(self.remove_all(&resource(&RIGHTS), true).await?);
         for controllers in CONTROLLERS {
-            let removals = controllers.iter().map(async |(group, version, kind, plural)| {
-                self.remove_all(&resource(group, version, kind, plural), false)
-                    .await
-            });
-            deleted.extend(try_join_all(removals).await?.concat());
+            let resources: Vec<ApiResource> = controllers.iter().map(resource).collect();
+            let removed = calls::all(resources.iter().map(|it| self.remove_all(it, false).boxed())).await;
+            deleted.extend(removed.into_iter().collect::<Result<Vec<_>, _>>()?.concat());
         }
         self.remove_pods(deleted).await
     }
@@ -106,13 +99,7 @@ impl<'a> Workloads<'a> {
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, resource);
         let mut parameters = ListParams::default();
         if ours_only {
-            parameters = parameters.labels(&format!(
-                "{}={},{}={}",
-                labels::MANAGED_BY,
-                labels::MANAGED_BY_VALUE,
-                labels::TENANT,
-                self.tenant
-            ));
+            parameters = parameters.labels(&labels::owner_selector(self.tenant));
         }
         let what = format!("list {} in {}", resource.plural, self.namespace);
         let list = match self.calls.make(&what, || api.list_metadata(&parameters)).await {
@@ -132,11 +119,13 @@ impl<'a> Workloads<'a> {
             .into_iter()
             .filter(|item| item.metadata.deletion_timestamp.is_none());
         let names: Vec<String> = names.filter_map(|item| item.metadata.name).collect();
-        let removals: Vec<_> = names
-            .iter()
-            .map(|name| self.remove_one(&api, resource, name).boxed())
-            .collect();
-        try_join_all(removals).await
+        let removed = calls::all(
+            names
+                .iter()
+                .map(|name| self.remove_one(&api, resource, name).boxed()),
+        )
+        .await;
+        removed.into_iter().collect()
     }
 
     async fn remove_one(
@@ -179,12 +168,9 @@ impl<'a> Workloads<'a> {
                 .iter()
                 .filter(|pod| asked.insert(pod.metadata.uid.clone()))
                 .collect();
-            let removals: Vec<_> = new
-                .iter()
-                .filter_map(|pod| pod.metadata.name.as_deref())
-                .map(|name| self.remove_pod(&api, name).boxed())
-                .collect();
-            try_join_all(removals).await?;
+            let names = new.iter().filter_map(|pod| pod.metadata.name.as_deref());
+            let removed = calls::all(names.map(|name| self.remove_pod(&api, name).boxed())).await;
+            removed.into_iter().collect::<Result<(), _>>()?;
             let now: Vec<ObjectRef> = pods
                 .iter()
                 .filter_map(|pod| pod.metadata.name.as_deref())
@@ -231,17 +217,17 @@ fn describe(pod: &Pod) -> String {
     format!("{name} (node {})", node.unwrap_or("none"))
 }
 
-fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
+fn resource((group, version, kind, plural): &Resource) -> ApiResource {
     let api_version = if group.is_empty() {
-        version.to_owned()
+        (*version).to_owned()
     } else {
         format!("{group}/{version}")
     };
     ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
+        group: (*group).to_owned(),
+        version: (*version).to_owned(),
         api_version,
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
+        kind: (*kind).to_owned(),
+        plural: (*plural).to_owned(),
     }
 }
