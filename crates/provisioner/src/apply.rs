@@ -209,7 +209,7 @@ async fn settle_ownership(client: &Client, calls: &Calls<'_>, tenant: &TenantId)
 
 async fn carry_out(objects: &Objects<'_>, plan: Plan<'_>) -> Result<Applied, ApplyError> {
     let mut applied = Applied::default();
-    for phase in [Phase::Namespace, Phase::Guard, Phase::Config, Phase::Workload] {
+    for phase in Phase::ALL {
         if phase == Phase::Workload {
             quotas_in_force(objects, &plan).await?;
         }

@@ -11,10 +11,23 @@ pub enum Phase {
     Namespace,
     /// What limits the tenant: quota, rights, policies. In force before anything runs.
     Guard,
+    /// Who has the rights: only once everything that limits is there, and since the server looks for the role that is bound.
+    Binding,
     /// What workloads read and are reached by.
     Config,
     /// What runs.
     Workload,
+}
+
+impl Phase {
+    /// All phases, in order.
+    pub const ALL: [Self; 5] = [
+        Self::Namespace,
+        Self::Guard,
+        Self::Binding,
+        Self::Config,
+        Self::Workload,
+    ];
 }
 
 /// Where objects of a kind live.
@@ -116,7 +129,7 @@ pub static TENANT: &[&Kind] = &[
         RBAC,
         "rolebindings",
         Scope::Namespaced,
-        Phase::Guard,
+        Phase::Binding,
     ),
     &kind(
         "NetworkPolicy",
@@ -173,7 +186,7 @@ pub static PLATFORM: &[&Kind] = &[
         RBAC,
         "clusterrolebindings",
         Scope::Cluster,
-        Phase::Guard,
+        Phase::Binding,
     ),
     &kind(
         "NetworkPolicy",

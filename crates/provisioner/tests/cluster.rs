@@ -460,12 +460,32 @@ async fn a_platform_admin_may_make_and_remove_tenants() {
             &Silent,
         )
         .await;
+        for manifest in case
+            .manifests()
+            .iter()
+            .filter(|manifest| manifest.kind.plural.starts_with("role"))
+        {
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(case.client.clone(), &name, &manifest.kind.resource());
+            api.delete(manifest.name(), &DeleteParams::default())
+                .await
+                .unwrap();
+        }
+        let mended = apply(
+            &client,
+            &case.manifests(),
+            &case.tenant.id,
+            &ApplyOptions::default(),
+            &Silent,
+        )
+        .await;
         let removed = delete(&client, &case.tenant.id, &DeleteOptions::default(), &Silent).await;
         for api in grants {
             api.delete(&name, &DeleteParams::default()).await.unwrap();
         }
         assert_eq!(made.unwrap().to_string(), "14 created");
         assert_eq!(again.unwrap().to_string(), "14 unchanged");
+        assert_eq!(mended.unwrap().to_string(), "2 created, 12 unchanged");
         assert!(removed.unwrap().existed);
     })
     .await;

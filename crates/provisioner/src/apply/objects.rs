@@ -9,6 +9,11 @@ use crate::names::TenantId;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions, ValidationDirective};
 use kube::core::DynamicObject;
 use kube::{Api, Client};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long the server may take to see a role that was just made.
+const ROLE_SEEN_WITHIN: Duration = Duration::from_secs(3);
 
 /// Makes requests for one tenant.
 pub(super) struct Objects<'a> {
@@ -52,7 +57,15 @@ impl<'a> Objects<'a> {
 
     /// Applies the object; returns it as it then is.
     pub(super) async fn apply<'m>(&self, manifest: &'m Manifest) -> Result<DynamicObject, Failure<'m>> {
-        self.patch(manifest, "apply", self.parameters()).await
+        let until = Instant::now() + ROLE_SEEN_WITHIN;
+        loop {
+            match self.patch(manifest, "apply", self.parameters()).await {
+                Err(failure) if failure.lacks_role() && Instant::now() < until => {
+                    sleep(Duration::from_millis(50)).await;
+                }
+                result => return result,
+            }
+        }
     }
 
     /// What applying the object would make of it.
@@ -167,6 +180,12 @@ fn was_applied_by_us(object: &DynamicObject) -> bool {
 }
 
 impl Failure<'_> {
+    /// Who is not allowed everything may bind only a role whose rules the server knows, and it looks for it in a cache.
+    pub(super) fn lacks_role(&self) -> bool {
+        self.manifest.kind.kind == "RoleBinding"
+            && self.error.status().is_some_and(|status| status.code == 404)
+    }
+
     pub(super) fn is_conflict(&self) -> bool {
         self.error
             .status()

@@ -75,6 +75,8 @@ pub(super) async fn compare<'m>(
                     .map(|(_, object)| object);
                 actions.push((manifest, action(current, wanted)));
             }
+            // Its role is about to be made, so it does not exist either.
+            Err(failure) if failure.lacks_role() => actions.push((manifest, Action::Create)),
             Err(failure) => failed.push(failure),
         }
     }

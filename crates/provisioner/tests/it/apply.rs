@@ -2,8 +2,8 @@
 
 use crate::server::{SILENCE, Server, status};
 use provisioner::{
-    Applied, ApplyError, ApplyOptions, ConnectOptions, Manifest, Ownership, Reason, Silent, Stamp, Step,
-    Templates, Tenant, apply, client_with_token, connect, ownership, render, wait_ready,
+    Applied, ApplyError, ApplyOptions, ConnectOptions, Manifest, Ownership, Silent, Stamp, Step, Templates,
+    Tenant, apply, client_with_token, connect, ownership, render,
 };
 use rstest::rstest;
 use serde_json::json;
@@ -14,11 +14,11 @@ const NAMESPACE: &str = "/api/v1/namespaces/ai-agents-acme";
 const API: &str = "/apis/apps/v1/namespaces/ai-agents-acme/deployments/ai-agents-api";
 const CONFIG: &str = "/api/v1/namespaces/ai-agents-acme/configmaps/ai-agents-config";
 
-fn tenant() -> Tenant {
+pub(crate) fn tenant() -> Tenant {
     Tenant::standard("acme".parse().unwrap())
 }
 
-fn manifests() -> Vec<Manifest> {
+pub(crate) fn manifests() -> Vec<Manifest> {
     render(&tenant(), &Templates::embedded(), &Stamp::default()).unwrap()
 }
 
@@ -30,7 +30,7 @@ fn options() -> ApplyOptions {
     }
 }
 
-async fn applied(server: &Server, manifests: &[Manifest]) -> Result<Applied, ApplyError> {
+pub(crate) async fn applied(server: &Server, manifests: &[Manifest]) -> Result<Applied, ApplyError> {
     apply(
         &server.client().await,
         manifests,
@@ -74,6 +74,17 @@ async fn a_tenant_is_made_in_order_and_nothing_runs_before_its_limits_are_in_for
     }
     assert!(place(&writes, "services/ai-agents-api") < place(&writes, "deployments"));
     assert!(quota_asked < place(&requests, "deployments/ai-agents-api"));
+}
+
+#[tokio::test]
+async fn a_role_that_the_server_does_not_see_yet_is_waited_for() {
+    let server = Server::start().await;
+    let unseen = status(404, "NotFound", "rolebindings \"tenant-acme-role\" not found");
+    server.script("PATCH", "/rolebindings/tenant-acme-rolebinding", 2, 404, unseen);
+    assert_eq!(
+        applied(&server, &manifests()).await.unwrap().to_string(),
+        "14 created"
+    );
 }
 
 #[tokio::test]
@@ -418,60 +429,4 @@ async fn nothing_runs_under_a_quota_that_is_not_in_force() {
         "{error}"
     );
     assert!(!server.has(API));
-}
-
-#[tokio::test]
-async fn what_is_not_ready_is_named_with_its_reason() {
-    let server = Server::start().await;
-    let refused = json!({"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
-        "message": "pods is forbidden: exceeded quota: tenant-acme-quota"});
-    server.state().deployment_status = Some(json!({"observedGeneration": 1, "conditions": [refused]}));
-    let Err(ApplyError::NotReady(not_ready)) = applied(&server, &manifests()).await else {
-        panic!("ready")
-    };
-    let reasons: Vec<Reason> = not_ready.missing.iter().map(|missing| missing.reason).collect();
-    assert_eq!(reasons, [Reason::Quota, Reason::Quota]);
-    assert!(not_ready.to_string().contains(
-        "Deployment ai-agents-api in ai-agents-acme: 0 of 1 pods ready; pods is forbidden: exceeded quota"
-    ));
-    assert!(not_ready.hint().unwrap().contains("raise the quota"));
-}
-
-#[tokio::test]
-async fn a_tenant_that_is_complete_is_ready_and_one_that_is_absent_is_not() {
-    let server = Server::start().await;
-    let client = server.client().await;
-    let absent = wait_ready(&client, &tenant(), Duration::from_millis(300), &Silent)
-        .await
-        .unwrap_err();
-    assert_eq!(absent.missing.len(), 6, "{absent}");
-    applied(&server, &manifests()).await.unwrap();
-    wait_ready(&client, &tenant(), Duration::from_millis(300), &Silent)
-        .await
-        .unwrap();
-}
-
-#[tokio::test]
-async fn rights_that_are_missing_end_the_wait_at_once() {
-    let server = Server::start().await;
-    applied(&server, &manifests()).await.unwrap();
-    server.script(
-        "GET",
-        "/pods",
-        9,
-        403,
-        status(403, "Forbidden", "pods is forbidden"),
-    );
-    let started = Instant::now();
-    let error = wait_ready(&server.client().await, &tenant(), Duration::from_secs(9), &Silent)
-        .await
-        .unwrap_err();
-    assert_eq!(error.missing[0].reason, Reason::Unknown);
-    assert!(
-        error
-            .to_string()
-            .contains("list pods in ai-agents-acme: pods is forbidden"),
-        "{error}"
-    );
-    assert!(started.elapsed() < Duration::from_secs(2));
 }

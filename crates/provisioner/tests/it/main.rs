@@ -9,4 +9,5 @@
 mod apply;
 mod cli;
 mod delete;
+mod ready;
 mod server;
