@@ -11,7 +11,7 @@ CARGO_DENY := $(LAB_CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
 LAB := build/lab
 IMAGE := build/probe.tar
-CONFORMANCE := target/release/conformance
+CONFORMANCE := target/debug/conformance
 
 .PHONY: demo demo-down test lint test-unit test-cluster lab-up lab-down tools build clean FORCE
 
@@ -51,7 +51,7 @@ test-unit: tools
 	cd fixtures && go test ./...
 
 ## Tests on a real cluster. Asked for a cluster and none found, they fail.
-test-cluster: build lab-up
+test-cluster: tools lab-up
 	scripts/test-cluster.sh $(LAB)
 
 lab-up: $(LAB)
@@ -66,7 +66,7 @@ tools:
 	@scripts/check-tools.sh
 
 build: tools
-	cargo build --release --locked -p provisioner -p conformance
+	cargo build --workspace --locked
 
 $(LAB): tools FORCE
 	cd fixtures && go build -trimpath -o ../$@ ./lab

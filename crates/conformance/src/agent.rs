@@ -16,8 +16,9 @@ use std::time::Duration;
 const GATHER: Duration = Duration::from_millis(40);
 /// What an exec call costs beside its attempts, at worst.
 const EXEC_OVERHEAD: Duration = Duration::from_secs(15);
-/// Attempts under way at once in one pod: a policy engine's queue must not overflow (kindnet's holds 1024 packets and fails open).
-const CONCURRENCY: usize = 32;
+/// Attempts under way at once in one pod. With all agents of a run together this stays far from what overflows a policy engine's queue
+/// (kindnet's holds 1024 packets, and fails open).
+const CONCURRENCY: usize = protocol::MAX_CONCURRENCY;
 
 /// One thing to try.
 #[derive(Debug, Clone)]

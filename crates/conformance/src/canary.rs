@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// While a policy is awaited, what is not answered in this time counts as dropped: short, since it bounds how exact the figure is.
+const GLANCE: Duration = Duration::from_millis(250);
 /// How long a policy may take to be enforced.
 const ENFORCED_WITHIN: Duration = Duration::from_secs(30);
 const CANARY: &str = "ai-agents-platform/canary";
@@ -173,26 +175,22 @@ async fn await_denied(trios: &[Trio], begin: Instant) -> Option<Duration> {
     None
 }
 
-fn closed_cells(trio: &Trio, trios: &[Trio]) -> (Vec<Cell>, Vec<Cell>) {
+fn closed_cells(trio: &Trio, trios: &[Trio], timeout: Duration) -> (Vec<Cell>, Vec<Cell>) {
     let mut to_closed = vec![cell(
         format!("{}: open -> closed", trio.node),
         &trio.closed,
-        DENIAL_TIMEOUT,
+        timeout,
     )];
     if let Some(other) = trios.iter().find(|other| other.node != trio.node) {
         let what = format!("{} -> {}: open -> closed", trio.node, other.node);
-        to_closed.push(cell(what, &other.closed, DENIAL_TIMEOUT));
+        to_closed.push(cell(what, &other.closed, timeout));
     }
-    let from_mute = vec![cell(
-        format!("{}: mute -> open", trio.node),
-        &trio.open,
-        DENIAL_TIMEOUT,
-    )];
+    let from_mute = vec![cell(format!("{}: mute -> open", trio.node), &trio.open, timeout)];
     (to_closed, from_mute)
 }
 
 async fn once(trio: &Trio) -> Vec<Observed> {
-    let (to_closed, from_mute) = closed_cells(trio, std::slice::from_ref(trio));
+    let (to_closed, from_mute) = closed_cells(trio, std::slice::from_ref(trio), GLANCE);
     let (mut one, two) = futures::join!(
         probing::reach(&trio.open, &to_closed),
         probing::reach(&trio.mute, &from_mute)
@@ -204,7 +202,7 @@ async fn once(trio: &Trio) -> Vec<Observed> {
 /// With the policies in force: what they close is denied, what no policy selects stays open.
 async fn judge_round(trios: &[Trio]) -> probing::Seen {
     let per_node = trios.iter().map(|trio| async move {
-        let (to_closed, from_mute) = closed_cells(trio, trios);
+        let (to_closed, from_mute) = closed_cells(trio, trios, DENIAL_TIMEOUT);
         // `closed` may still send, and nothing selects `open`: this shows that the policies closed what they name and no more.
         let stays_open = [cell(
             format!("{}: closed -> open, selected by no policy", trio.node),

@@ -4,7 +4,7 @@ use crate::cluster::{self, Cluster};
 use crate::error::HarnessError;
 use crate::ledger::{self, Entry, Heading};
 use crate::removal;
-use crate::run::{CLEAN_UP_WITHIN, RunError};
+use crate::run::RunError;
 use crate::settings::Settings;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ pub async fn clean(settings: &Settings, ledgers: &Path, which: &Which) -> Result
         ..Cleaned::default()
     };
     for (run, entries) in &chosen {
-        let failed = removal::remove(&cluster.client, run, entries, CLEAN_UP_WITHIN, &|_| {}).await;
+        let failed = removal::remove(&cluster.client, run, entries, settings.clean_up_within, &|_| {}).await;
         if failed.is_empty()
             && let Some(ledger) = written.iter().find(|ledger| ledger.heading.run == *run)
         {

@@ -21,8 +21,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How long removing what a run made may take.
-pub const CLEAN_UP_WITHIN: Duration = Duration::from_secs(120);
 /// How long after its deadline what a run made counts as left over.
 const EXPIRES_AFTER: Duration = Duration::from_secs(600);
 /// The same with `--keep`.
@@ -147,7 +145,7 @@ pub async fn run(request: Request, events: Events, cancel: CancellationToken) ->
     let life = if selection.keep {
         KEPT_FOR
     } else {
-        settings.timeout + CLEAN_UP_WITHIN + EXPIRES_AFTER
+        settings.timeout + settings.clean_up_within + EXPIRES_AFTER
     };
     let expires = Timestamp::now() + SignedDuration::try_from(life).unwrap_or(SignedDuration::MAX);
     let mark = Mark { run, expires };
@@ -222,7 +220,14 @@ async fn sweep(site: &Site) -> Result<(), HarnessError> {
         .collect();
     for (run, entries) in removal::by_run(expired) {
         let count = entries.len();
-        let failed = removal::remove(&site.cluster.client, &run, &entries, CLEAN_UP_WITHIN, &|_| {}).await;
+        let failed = removal::remove(
+            &site.cluster.client,
+            &run,
+            &entries,
+            site.settings.clean_up_within,
+            &|_| {},
+        )
+        .await;
         site.events.notice(format!(
             "run {run} had expired: removed {} of the {count} object(s) it left behind",
             count - failed.len()
@@ -339,7 +344,7 @@ async fn remove_stragglers(site: &Site) {
     let Ok(found) = removal::of_run(client, run).await else {
         return;
     };
-    for (entry, why) in removal::remove(client, run, &found, CLEAN_UP_WITHIN, &|_| {}).await {
+    for (entry, why) in removal::remove(client, run, &found, site.settings.clean_up_within, &|_| {}).await {
         site.events.send(Event::LeftBehind(format!("{entry}: {why}")));
     }
 }
@@ -357,9 +362,15 @@ async fn clean_up(site: &Site, keep: bool) {
         site.events.send(Event::CleaningUp(entries.len()));
     }
     let run = site.mark.run.as_str();
-    let failed = removal::remove(&site.cluster.client, run, &entries, CLEAN_UP_WITHIN, &|entry| {
-        site.ledger.gone(entry);
-    })
+    let failed = removal::remove(
+        &site.cluster.client,
+        run,
+        &entries,
+        site.settings.clean_up_within,
+        &|entry| {
+            site.ledger.gone(entry);
+        },
+    )
     .await;
     for (entry, why) in failed {
         site.events.send(Event::LeftBehind(format!(

@@ -66,6 +66,7 @@ struct File {
     tenant_file: Option<PathBuf>,
     agent_image: Option<String>,
     timeout: Option<String>,
+    clean_up_within: Option<String>,
     clusters: Option<BTreeMap<String, ClusterSettings>>,
     waivers: Option<Vec<Waiver>>,
 }
@@ -100,6 +101,8 @@ pub struct Settings {
     pub agent_image: String,
     /// How long a run may take.
     pub timeout: Duration,
+    /// How long removing what it made may take.
+    pub clean_up_within: Duration,
     /// What is tolerated.
     pub waivers: Vec<Waiver>,
 }
@@ -148,6 +151,10 @@ fn combine(
         .or(file.agent_image)
         .or(defaults.agent_image)
         .unwrap_or_default();
+    let clean_up_within = file
+        .clean_up_within
+        .or(defaults.clean_up_within)
+        .unwrap_or_default();
     let mut entry = file
         .clusters
         .unwrap_or_default()
@@ -167,7 +174,8 @@ fn combine(
         cluster: entry,
         tenants: tenants(&ids, file.tenant_file.as_deref())?,
         agent_image,
-        timeout: duration(&timeout)?,
+        timeout: duration("timeout", &timeout)?,
+        clean_up_within: duration("cleanUpWithin", &clean_up_within)?,
         waivers,
     })
 }
@@ -244,12 +252,12 @@ fn from_file(path: &Path, id: TenantId) -> Result<Tenant, SettingsError> {
     Ok(tenant)
 }
 
-fn duration(text: &str) -> Result<Duration, SettingsError> {
+fn duration(place: &str, text: &str) -> Result<Duration, SettingsError> {
     let parsed: Option<SignedDuration> = text.parse().ok();
     match parsed.and_then(|duration| Duration::try_from(duration).ok()) {
         Some(duration) if duration >= Duration::from_secs(10) => Ok(duration),
         _ => Err(invalid(
-            "timeout",
+            place,
             format!("{text:?} is no duration of 10 s or more"),
             "write it as 90s, 10m or 1h30m",
         )),

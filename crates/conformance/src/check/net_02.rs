@@ -81,7 +81,6 @@ async fn judge(cx: &Context, from: &TenantId, to: &TenantId) -> Result<Verdict, 
     let sink = cx.stage.agent(&Place::Sink).await?;
     let target = cx.stage.agent(&Place::Tenant(to.clone(), Costume::Api)).await?;
     let workloads = cx.workloads(to).await?;
-    let enforced = cx.enforcement().await;
 
     let cells = |source: &str| {
         let mut cells = api_cells(cx, source, to, &workloads);
@@ -114,7 +113,8 @@ async fn judge(cx: &Context, from: &TenantId, to: &TenantId) -> Result<Verdict, 
     seen.merge(outside);
     seen.merge(alive);
     tenant.into_iter().for_each(|each| seen.merge(each));
-    seen.controls.extend([api_ready(to, &workloads), enforced]);
+    seen.controls
+        .extend([api_ready(to, &workloads), cx.enforcement().await]);
     seen.probes.extend(unprobed(to, &workloads));
     Ok(judge_denied(&prove(&seen.controls), &seen.probes))
 }

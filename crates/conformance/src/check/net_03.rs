@@ -85,7 +85,6 @@ async fn judge(cx: &Context, from: &TenantId, to: &TenantId) -> Result<Verdict, 
     for costume in TARGETS {
         targets.push(cx.stage.agent(&Place::Tenant(to.clone(), costume)).await?);
     }
-    let enforced = cx.enforcement().await;
 
     let cells = |source: &str| {
         let mut cells: Vec<Cell> = targets
@@ -114,7 +113,7 @@ async fn judge(cx: &Context, from: &TenantId, to: &TenantId) -> Result<Verdict, 
     let mut seen = Seen::default();
     seen.merge(outside);
     tenant.into_iter().chain(alive).for_each(|each| seen.merge(each));
-    seen.controls.push(enforced);
+    seen.controls.push(cx.enforcement().await);
     Ok(judge_denied(&prove(&seen.controls), &seen.probes))
 }
 
