@@ -1,6 +1,6 @@
 #!/bin/sh
 # Every test that needs a real cluster, on the lab that is up: test-cluster.sh LAB
-# The lab is taken down and brought up again once, to see what `lab down` leaves behind.
+# The lab is taken down and brought up again on the way: to see what `lab down` leaves behind, and for a cluster that ignores policies.
 set -eu
 
 lab=$(realpath "$1")
@@ -8,6 +8,16 @@ KUBECONFIG=$("$lab" kubeconfig)
 CONFORMANCE_TEST_CLUSTER=lab
 export KUBECONFIG CONFORMANCE_TEST_CLUSTER
 
-# One test binary at a time, and one test at a time within it: each has the cluster's two cores to itself.
-cargo test --workspace --locked --test 'cluster*' -- --ignored --test-threads=1
+# One test after the other: each has the cluster's two cores to itself.
+cluster_test() { # test binary
+	cargo test --workspace --locked --test "$1" -- --ignored --test-threads=1
+}
+
+cluster_test cluster
+cluster_test cluster_faults
 (cd fixtures && LAB_E2E=1 LAB_BINARY="$lab" go test -count=1 -timeout 15m ./lab/e2e/...)
+
+"$lab" down
+"$lab" up --cni none
+cluster_test cluster_without_policies
+"$lab" down

@@ -1,7 +1,7 @@
 //! The cluster a run is pointed at: how it is reached, who we are there, whether it says of itself that it is a local one, and whether we
 //! may test it at all.
 
-use crate::error::{HarnessError, within};
+use crate::error::{HarnessError, chain, within};
 use crate::names::LOCAL_CLUSTER;
 use crate::pace::{Pace, PaceLayer};
 use crate::settings::Settings;
@@ -75,9 +75,11 @@ pub async fn survey(settings: &Settings) -> Result<Cluster, ClusterError> {
         kubeconfig: settings.cluster.kubeconfig.clone(),
         context: settings.cluster.context.clone(),
     };
-    let connection = provisioner::connect(&options)
-        .await
-        .map_err(|error| ClusterError::Configuration(HarnessError::during("read the kubeconfig", &error)))?;
+    let connection = provisioner::connect(&options).await.map_err(|error| {
+        let hint = error.hint();
+        let error = HarnessError::new(chain(&error));
+        ClusterError::Configuration(HarnessError { hint, ..error })
+    })?;
     look(connection).await.map_err(ClusterError::Unreachable)
 }
 

@@ -372,11 +372,13 @@ async fn clean_up(site: &Site, keep: bool) {
         },
     )
     .await;
-    for (entry, why) in failed {
-        site.events.send(Event::LeftBehind(format!(
-            "{entry}: {why}; remove it by `conformance clean --cluster {} --run {run}`",
-            site.cluster.context
-        )));
+    for (entry, why) in &failed {
+        site.events.send(Event::LeftBehind(format!("{entry}: {why}")));
+    }
+    if !failed.is_empty() {
+        let context = &site.cluster.context;
+        let advice = format!("remove what is left by `conformance clean --cluster {context} --run {run}`");
+        site.events.notice(advice);
     }
     if let Err(error) = site.ledger.close() {
         site.events.notice(format!(

@@ -247,7 +247,7 @@ fn from_file(path: &Path, id: TenantId) -> Result<Tenant, SettingsError> {
         )
     })?;
     let mut tenant: Tenant =
-        serde_yaml::from_str(&text).map_err(|error| invalid(&place, error.to_string(), hint))?;
+        Tenant::from_yaml(&text).map_err(|error| invalid(&place, error.to_string(), hint))?;
     tenant.id = id;
     Ok(tenant)
 }

@@ -77,14 +77,30 @@ impl Proven {
 /// Why there is no proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unproven {
-    /// The controls that did not hold, one line each.
-    pub broken: Vec<String>,
+    /// The controls that did not hold: the claim, and why.
+    pub broken: Vec<(String, String)>,
 }
 
 impl fmt::Display for Unproven {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "control did not hold: {}", self.broken.join("; "))
+        write!(out, "control did not hold: {}", grouped(&self.broken))
     }
+}
+
+/// `a (and 3 more): why; b: another reason`: one reason is told once, with the first that it befell.
+fn grouped(lines: &[(String, String)]) -> String {
+    let mut groups: Vec<(&str, &str, usize)> = Vec::new();
+    for (what, why) in lines {
+        match groups.iter_mut().find(|(_, reason, _)| reason == why) {
+            Some((_, _, count)) => *count += 1,
+            None => groups.push((what, why, 1)),
+        }
+    }
+    let line = |(what, why, count): &(&str, &str, usize)| match count {
+        1 => format!("{what}: {why}"),
+        count => format!("{what} (and {} more): {why}", count - 1),
+    };
+    groups.iter().map(line).collect::<Vec<_>>().join("; ")
 }
 
 /// The proof, where every control holds and there is at least one.
@@ -94,7 +110,7 @@ impl fmt::Display for Unproven {
 pub fn prove(controls: &[Control]) -> Result<Proven, Unproven> {
     if controls.is_empty() {
         return Err(Unproven {
-            broken: vec!["no control was made".to_owned()],
+            broken: vec![("no control".to_owned(), "none was made".to_owned())],
         });
     }
     let mut held = Vec::new();
@@ -102,7 +118,7 @@ pub fn prove(controls: &[Control]) -> Result<Proven, Unproven> {
     for control in controls {
         match &control.holds {
             Ok(seen) => held.push(format!("{}: {seen}", control.claim)),
-            Err(why) => broken.push(format!("{}: {why}", control.claim)),
+            Err(why) => broken.push((control.claim.clone(), why.clone())),
         }
     }
     if broken.is_empty() {
@@ -228,20 +244,9 @@ pub fn judge_denied(proof: &Result<Proven, Unproven>, probes: &[Observed]) -> Ve
         Ok(proven) => proven,
         Err(unproven) => return Verdict::inconclusive(unproven.to_string()),
     };
-    let undecided: Vec<&String> = probes
-        .iter()
-        .zip(&observed)
-        .filter(|(probe, _)| is_broken(probe))
-        .map(|(_, line)| line)
-        .collect();
-    if let Some(first) = undecided.first() {
-        let rest = undecided.len() - 1;
-        let more = if rest > 0 {
-            format!(", and {rest} more")
-        } else {
-            String::new()
-        };
-        return Verdict::inconclusive(format!("{first}{more}"));
+    let undecided = undecided(probes);
+    if !undecided.is_empty() {
+        return Verdict::inconclusive(format!("could not be decided: {}", grouped(&undecided)));
     }
     if probes.is_empty() {
         return Verdict::inconclusive("nothing was probed");
@@ -267,8 +272,14 @@ fn reached(probes: &[Observed]) -> Vec<Finding> {
     findings
 }
 
-fn is_broken(probe: &Observed) -> bool {
-    matches!(probe.observation, Observation::Broken(_))
+fn undecided(probes: &[Observed]) -> Vec<(String, String)> {
+    let mut undecided = Vec::new();
+    for probe in probes {
+        if let Observation::Broken(why) = &probe.observation {
+            undecided.push((probe.what.clone(), why.clone()));
+        }
+    }
+    undecided
 }
 
 /// `6 of 6 denied (timed out); control: outsider -> sink 10.0.0.9:8000: reached (echo in 1 ms), and 3 more`.
@@ -349,7 +360,19 @@ mod tests {
         #[case] why: &str,
     ) {
         let unproven = prove(&[Control::reached(&observed)]).unwrap_err();
-        assert_eq!(unproven.broken, [format!("a -> b: {why}")]);
+        assert_eq!(unproven.broken, [("a -> b".to_owned(), why.to_owned())]);
+    }
+
+    #[test]
+    fn one_cause_is_told_once() {
+        let pair = |what: &str, why: &str| (what.to_owned(), why.to_owned());
+        let lines = [
+            pair("a", "cut"),
+            pair("b", "cut"),
+            pair("c", "late"),
+            pair("d", "cut"),
+        ];
+        assert_eq!(grouped(&lines), "a (and 2 more): cut; c: late");
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl ConnectError {
             Self::Unreadable { .. } => {
                 "mend the file, or name another with --kubeconfig or in KUBECONFIG".to_owned()
             }
-            Self::NoContext { .. } => "name one that exists with --context".to_owned(),
+            Self::NoContext { .. } => "name one of these".to_owned(),
             Self::Unusable { problem, .. } if problem.contains("NO_PROXY") => {
                 "write NO_PROXY without empty entries, as in localhost,127.0.0.1".to_owned()
             }

@@ -22,6 +22,10 @@ use provisioner::{Quantity, Tenant, TenantId};
 use serde_json::Value;
 use std::time::Duration;
 
+mod dimension;
+
+use dimension::Dimension;
+
 /// The check.
 pub(super) struct Quo01;
 
@@ -41,7 +45,6 @@ static INFO: CheckInfo = CheckInfo {
 /// How long the quota controller may take to follow, and the Deployment controller to report.
 const FOLLOWS_WITHIN: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(200);
-const MEBIBYTE: i128 = 1 << 20;
 
 impl Check for Quo01 {
     fn info(&self) -> &'static CheckInfo {
@@ -92,85 +95,6 @@ fn deployment(tenant: &TenantId, run: &RunId) -> Entry {
         kind: Kind::Deployment,
         namespace: Some(tenant.namespace()),
         name: run.object("beyond-quota"),
-    }
-}
-
-/// One thing that a quota limits. Amounts are in the smallest unit that is worth counting: millicores, mebibytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Dimension {
-    RequestsCpu,
-    LimitsCpu,
-    RequestsMemory,
-    LimitsMemory,
-}
-
-impl Dimension {
-    const ALL: [Dimension; 4] = [
-        Dimension::RequestsCpu,
-        Dimension::LimitsCpu,
-        Dimension::RequestsMemory,
-        Dimension::LimitsMemory,
-    ];
-
-    fn key(self) -> &'static str {
-        match self {
-            Dimension::RequestsCpu => "requests.cpu",
-            Dimension::LimitsCpu => "limits.cpu",
-            Dimension::RequestsMemory => "requests.memory",
-            Dimension::LimitsMemory => "limits.memory",
-        }
-    }
-
-    fn is_cpu(self) -> bool {
-        matches!(self, Dimension::RequestsCpu | Dimension::LimitsCpu)
-    }
-
-    fn is_request(self) -> bool {
-        matches!(self, Dimension::RequestsCpu | Dimension::RequestsMemory)
-    }
-
-    fn promised(self, tenant: &Tenant) -> i128 {
-        let quota = &tenant.quota;
-        self.units(match self {
-            Dimension::RequestsCpu => &quota.requests_cpu,
-            Dimension::LimitsCpu => &quota.limits_cpu,
-            Dimension::RequestsMemory => &quota.requests_memory,
-            Dimension::LimitsMemory => &quota.limits_memory,
-        })
-    }
-
-    /// A quantity in this dimension's unit, rounded down.
-    fn units(self, quantity: &Quantity) -> i128 {
-        let nanos = quantity.nanos();
-        if self.is_cpu() {
-            nanos / 1_000_000
-        } else {
-            nanos / 1_000_000_000 / MEBIBYTE
-        }
-    }
-
-    fn write(self, units: i128) -> String {
-        if self.is_cpu() {
-            format!("{units}m")
-        } else {
-            format!("{units}Mi")
-        }
-    }
-
-    /// A pod's resources that ask for so much of this dimension and for next to nothing of the others. A limit is never below its
-    /// request, so a request brings its limit along.
-    fn resources(self, units: i128) -> Value {
-        let amount = self.write(units);
-        let request = if self.is_request() {
-            amount.clone()
-        } else {
-            self.write(1)
-        };
-        if self.is_cpu() {
-            manifest::resources(&request, &amount, "1Mi", "1Mi")
-        } else {
-            manifest::resources("1m", "1m", &request, &amount)
-        }
     }
 }
 
@@ -492,68 +416,4 @@ fn reported(deployment: &Deployment) -> Option<Observation> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-    use serde_json::json;
-
-    #[rstest]
-    #[case::requests_cpu(Dimension::RequestsCpu, 2001, json!({"cpu": "2001m", "memory": "1Mi"}), json!({"cpu": "2001m", "memory": "1Mi"}))]
-    #[case::limits_cpu(Dimension::LimitsCpu, 4001, json!({"cpu": "1m", "memory": "1Mi"}), json!({"cpu": "4001m", "memory": "1Mi"}))]
-    #[case::requests_memory(Dimension::RequestsMemory, 4097, json!({"cpu": "1m", "memory": "4097Mi"}), json!({"cpu": "1m", "memory": "4097Mi"}))]
-    #[case::limits_memory(Dimension::LimitsMemory, 8193, json!({"cpu": "1m", "memory": "1Mi"}), json!({"cpu": "1m", "memory": "8193Mi"}))]
-    fn one_dimension_is_asked_for_by_itself(
-        #[case] dimension: Dimension,
-        #[case] units: i128,
-        #[case] requests: Value,
-        #[case] limits: Value,
-    ) {
-        assert_eq!(
-            dimension.resources(units),
-            json!({ "requests": requests, "limits": limits })
-        );
-    }
-
-    #[test]
-    fn what_is_promised_comes_from_the_tenants_settings() {
-        let tenant = Tenant::standard(TenantId::try_from("a").unwrap());
-        assert_eq!(
-            Dimension::ALL.map(|dimension| dimension.promised(&tenant)),
-            [2000, 4000, 4096, 8192]
-        );
-    }
-
-    #[rstest]
-    #[case::this_dimension(Denial::Quota { name: "q".into(), dimensions: vec!["limits.cpu".into()] }, "denied")]
-    #[case::another_dimension(Denial::Quota { name: "q".into(), dimensions: vec!["limits.memory".into()] }, "broken")]
-    #[case::pod_security(Denial::PodSecurity, "broken")]
-    #[case::rbac(Denial::Rbac, "broken")]
-    #[case::limit_range(Denial::LimitRange, "broken")]
-    #[case::quota_without_values(Denial::QuotaOther(String::new()), "broken")]
-    #[case::server(Denial::Server(500), "broken")]
-    fn only_the_quotas_refusal_for_the_dimension_counts(#[case] denial: Denial, #[case] expected: &str) {
-        let word = match refusal(&denial, Dimension::LimitsCpu) {
-            Observation::Reached(_) => "reached",
-            Observation::Denied(_) => "denied",
-            Observation::Broken(_) => "broken",
-        };
-        assert_eq!(word, expected);
-    }
-
-    #[rstest]
-    #[case::made(json!({ "replicas": 1 }), Some("reached"))]
-    #[case::refused(json!({ "conditions": [{ "type": "ReplicaFailure", "status": "True", "message": "pods \"x\" is forbidden: exceeded quota: q" }] }), Some("denied"))]
-    #[case::refused_by_something_else(json!({ "conditions": [{ "type": "ReplicaFailure", "status": "True", "message": "violates PodSecurity" }] }), Some("broken"))]
-    #[case::nothing_yet(json!({}), None)]
-    fn a_deployments_status_tells_made_from_refused(#[case] status: Value, #[case] expected: Option<&str>) {
-        let spec = json!({ "selector": {}, "template": {} });
-        let deployment: Deployment =
-            serde_json::from_value(json!({ "metadata": {}, "spec": spec, "status": status })).unwrap();
-        let word = reported(&deployment).map(|observation| match observation {
-            Observation::Reached(_) => "reached",
-            Observation::Denied(_) => "denied",
-            Observation::Broken(_) => "broken",
-        });
-        assert_eq!(word, expected);
-    }
-}
+mod tests;
