@@ -25,15 +25,23 @@ const CANARY: &str = "ai-agents-platform/canary";
 pub struct Enforcement {
     /// NET-01's verdict.
     pub verdict: Verdict,
+    /// The nodes that it covers, and between which packets were seen to pass.
+    pub nodes: Vec<String>,
 }
 
 impl Enforcement {
-    /// The canary as a control of every other denial.
-    pub fn control(&self) -> Control {
-        let holds = match &self.verdict {
-            Verdict::Passed(evidence) => Ok(evidence.summary.clone()),
-            Verdict::Failed { .. } => Err("NET-01 failed: policies are not enforced here".to_owned()),
-            Verdict::Skipped { .. } | Verdict::Inconclusive(_) => {
+    /// The canary as a control of every other denial: policies are enforced, and between the nodes of these agents packets pass but for
+    /// them.
+    pub fn control(&self, agents: &[&Arc<Agent>]) -> Control {
+        let outside = agents.iter().find(|agent| !self.nodes.contains(&agent.node));
+        let holds = match (&self.verdict, outside) {
+            (Verdict::Passed(_), Some(agent)) => Err(format!(
+                "agent {} stands on node {}, which the canary does not cover",
+                agent.place, agent.node
+            )),
+            (Verdict::Passed(evidence), None) => Ok(evidence.summary.clone()),
+            (Verdict::Failed { .. }, _) => Err("NET-01 failed: policies are not enforced here".to_owned()),
+            (Verdict::Skipped { .. } | Verdict::Inconclusive(_), _) => {
                 Err("NET-01 could not be judged".to_owned())
             }
         };
@@ -74,16 +82,16 @@ pub async fn observe(site: Arc<Site>) -> Result<Enforcement, HarnessError> {
 
     let open_before: Vec<Control> = reach(&trios).await.iter().map(Control::reached).collect();
     close(&site, &namespace).await?;
-    let begin = Instant::now();
-    let enforced_after = await_denied(&trios, begin).await;
+    let enforced_after = await_denied(&trios, Instant::now()).await;
     let mut seen = judge_round(&trios).await;
     seen.controls.extend(open_before);
-    let verdict = with_figures(
+    let verdict = conclude(
         judge_denied(&prove(&seen.controls), &seen.probes),
         enforced_after,
         trios.len(),
     );
-    Ok(Enforcement { verdict })
+    let nodes = trios.iter().map(|trio| trio.open.node.clone()).collect();
+    Ok(Enforcement { verdict, nodes })
 }
 
 async fn trio(site: &Site, namespace: &str, index: usize, node: &str) -> Result<Trio, HarnessError> {
@@ -124,22 +132,24 @@ fn cell(what: String, target: &Arc<Agent>, timeout: Duration) -> Cell {
     }
 }
 
-/// Before any policy: the listener and the client are both open.
+/// Before any policy the listener and the client are both open, on each node and from each node to every other.
 async fn reach(trios: &[Trio]) -> Vec<Observed> {
+    let before = |trio: &Trio, other: &Trio, target: &Arc<Agent>, what: &str| {
+        cell(
+            format!("before the policy, {} -> {}: {what}", trio.node, other.node),
+            target,
+            CONTROL_TIMEOUT,
+        )
+    };
     let per_node = trios.iter().map(|trio| async move {
-        let listener = cell(
-            format!("before the policy, {}: open -> closed", trio.node),
-            &trio.closed,
-            CONTROL_TIMEOUT,
-        );
-        let client = cell(
-            format!("before the policy, {}: mute -> open", trio.node),
-            &trio.open,
-            CONTROL_TIMEOUT,
-        );
-        let (mut one, two) = (
-            probing::reach(&trio.open, &[listener]).await,
-            probing::reach(&trio.mute, &[client]).await,
+        let listeners: Vec<Cell> = trios
+            .iter()
+            .map(|other| before(trio, other, &other.closed, "open -> closed"))
+            .collect();
+        let client = [before(trio, trio, &trio.open, "mute -> open")];
+        let (mut one, two) = futures::join!(
+            probing::reach(&trio.open, &listeners),
+            probing::reach(&trio.mute, &client)
         );
         one.extend(two);
         one
@@ -175,16 +185,18 @@ async fn await_denied(trios: &[Trio], begin: Instant) -> Option<Duration> {
     None
 }
 
+/// What is closed now: every node's `closed` from this node, and this node's `mute` towards the listener beside it.
 fn closed_cells(trio: &Trio, trios: &[Trio], timeout: Duration) -> (Vec<Cell>, Vec<Cell>) {
-    let mut to_closed = vec![cell(
-        format!("{}: open -> closed", trio.node),
-        &trio.closed,
-        timeout,
-    )];
-    if let Some(other) = trios.iter().find(|other| other.node != trio.node) {
-        let what = format!("{} -> {}: open -> closed", trio.node, other.node);
-        to_closed.push(cell(what, &other.closed, timeout));
-    }
+    let to_closed = trios
+        .iter()
+        .map(|other| {
+            cell(
+                format!("{} -> {}: open -> closed", trio.node, other.node),
+                &other.closed,
+                timeout,
+            )
+        })
+        .collect();
     let from_mute = vec![cell(format!("{}: mute -> open", trio.node), &trio.open, timeout)];
     (to_closed, from_mute)
 }
@@ -209,12 +221,17 @@ async fn judge_round(trios: &[Trio]) -> probing::Seen {
             &trio.open,
             CONTROL_TIMEOUT,
         )];
-        // `mute` may still be reached: its listener, its address and its agent are alive.
-        let mute_lives = [cell(
-            format!("{}: open -> mute", trio.node),
-            &trio.mute,
-            CONTROL_TIMEOUT,
-        )];
+        // `mute` may still be reached, on every node: packets pass between the nodes, and it is alive.
+        let mute_lives: Vec<Cell> = trios
+            .iter()
+            .map(|other| {
+                cell(
+                    format!("{} -> {}: open -> mute", trio.node, other.node),
+                    &other.mute,
+                    CONTROL_TIMEOUT,
+                )
+            })
+            .collect();
         let (mut seen, from_mute, still_open) = futures::join!(
             probing::probe(&trio.open, &mute_lives, &to_closed),
             probing::probe(&trio.mute, &[], &from_mute),
@@ -231,24 +248,52 @@ async fn judge_round(trios: &[Trio]) -> probing::Seen {
     all
 }
 
-fn with_figures(verdict: Verdict, enforced_after: Option<Duration>, nodes: usize) -> Verdict {
-    match verdict {
-        Verdict::Passed(mut evidence) => {
-            let millis = enforced_after
-                .map_or(f64::NAN, |after| after.as_secs_f64() * 1000.0)
-                .round();
-            evidence.figures.push(Figure {
-                name: "time to enforce".to_owned(),
-                value: millis,
-                unit: "ms",
-            });
-            evidence.figures.push(Figure {
-                name: "nodes covered".to_owned(),
-                value: nodes as f64,
-                unit: "count",
-            });
+/// The verdict with its figures. A policy that was not in force in time is no pass, even if it came to be just then.
+fn conclude(verdict: Verdict, enforced_after: Option<Duration>, nodes: usize) -> Verdict {
+    let figure = |name: &str, value: f64, unit| Figure {
+        name: name.to_owned(),
+        value,
+        unit,
+    };
+    match (verdict, enforced_after) {
+        (Verdict::Passed(mut evidence), Some(after)) => {
+            evidence.figures.push(figure(
+                "time to enforce",
+                (after.as_secs_f64() * 1000.0).round(),
+                "ms",
+            ));
+            evidence
+                .figures
+                .push(figure("nodes covered", nodes as f64, "count"));
             Verdict::Passed(evidence)
         }
-        other => other,
+        (Verdict::Passed(_), None) => Verdict::inconclusive(format!(
+            "the policies were not in force everywhere within {} s, and are now: this engine is too slow to be judged",
+            ENFORCED_WITHIN.as_secs()
+        )),
+        (other, _) => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::Evidence;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::in_time(
+        Verdict::Passed(Evidence::default()),
+        Some(Duration::from_millis(120)),
+        "passed"
+    )]
+    #[case::too_late(Verdict::Passed(Evidence::default()), None, "inconclusive")]
+    #[case::never(Verdict::failed("denied", "reached"), None, "failed")]
+    fn enforcement_that_came_too_late_is_no_pass(
+        #[case] verdict: Verdict,
+        #[case] after: Option<Duration>,
+        #[case] word: &str,
+    ) {
+        assert_eq!(conclude(verdict, after, 1).word(), word);
     }
 }

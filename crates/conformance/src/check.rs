@@ -18,7 +18,7 @@ mod net_01;
 mod net_02;
 mod net_03;
 mod prov_13;
-mod prov_14;
+pub(crate) mod prov_14;
 mod quo_01;
 mod rbac_01;
 

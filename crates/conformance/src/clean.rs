@@ -83,7 +83,7 @@ fn written_down(directory: &Path, cluster: &Cluster) -> Vec<Written> {
         let is_ledger = path.extension().is_some_and(|extension| extension == "jsonl");
         if let (true, Ok((heading, entries))) = (is_ledger, ledger::read(&path))
             && heading.cluster == cluster.uid
-            && !lives(heading.process)
+            && ledger::is_held(&path).is_ok_and(|held| !held)
         {
             written.push(Written {
                 path,
@@ -93,11 +93,6 @@ fn written_down(directory: &Path, cluster: &Cluster) -> Vec<Written> {
         }
     }
     written
-}
-
-/// Whether a process has this id; another program that has it by now only delays a clean-up until its time is up.
-fn lives(process: u32) -> bool {
-    Path::new("/proc").join(process.to_string()).exists()
 }
 
 type Chosen = (BTreeMap<String, Vec<Entry>>, Vec<(String, Entry)>);

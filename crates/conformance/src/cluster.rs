@@ -262,7 +262,7 @@ pub fn gate(cluster: &Cluster, settings: &Settings) -> Result<(), ClusterError> 
 }
 
 /// Something the harness must be permitted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Permission {
     /// The verb.
     pub verb: &'static str,
@@ -272,46 +272,67 @@ pub struct Permission {
     pub resource: &'static str,
 }
 
-/// Everything a run may need, in all namespaces, since its own have names that are not known beforehand.
-pub const PERMISSIONS: &[Permission] = &{
-    const fn p(verb: &'static str, group: &'static str, resource: &'static str) -> Permission {
-        Permission {
+/// What a run does itself, in all namespaces, since its own have names that are not known beforehand.
+const OWN: &[(&str, &str, &[&str])] = &[
+    ("", "nodes", &["list"]),
+    ("", "namespaces", &["get", "list", "create", "delete"]),
+    ("", "pods", &["get", "list", "watch", "create", "delete"]),
+    ("", "pods/exec", &["get", "create"]),
+    ("", "configmaps", &["get", "list", "create", "delete"]),
+    ("", "services", &["get"]),
+    ("", "serviceaccounts", &["get"]),
+    ("", "serviceaccounts/token", &["create"]),
+    ("", "resourcequotas", &["list"]),
+    ("apps", "deployments", &["get", "list", "create", "delete"]),
+    (
+        "networking.k8s.io",
+        "networkpolicies",
+        &["get", "list", "create", "delete"],
+    ),
+    ("discovery.k8s.io", "endpointslices", &["list"]),
+    (
+        "coordination.k8s.io",
+        "leases",
+        &["get", "list", "create", "update", "delete"],
+    ),
+];
+
+/// What provisioning and deleting a tenant takes for every kind that a tenant consists of.
+const PROVISIONING: [&str; 5] = ["get", "list", "create", "patch", "delete"];
+
+/// Everything a run may need. Where it is not to provision its tenants it needs less; that is not told apart here.
+pub fn permissions() -> Vec<Permission> {
+    let own = OWN.iter().flat_map(|(group, resource, verbs)| {
+        verbs.iter().map(move |verb| Permission {
             verb,
             group,
             resource,
-        }
-    }
-    [
-        p("create", "", "namespaces"),
-        p("delete", "", "namespaces"),
-        p("list", "", "namespaces"),
-        p("create", "", "pods"),
-        p("delete", "", "pods"),
-        p("list", "", "pods"),
-        p("create", "", "pods/exec"),
-        p("get", "", "pods/exec"),
-        p("create", "", "configmaps"),
-        p("delete", "", "configmaps"),
-        p("list", "", "configmaps"),
-        p("create", "", "services"),
-        p("delete", "", "services"),
-        p("list", "", "services"),
-        p("create", "", "serviceaccounts/token"),
-        p("get", "", "resourcequotas"),
-        p("list", "", "events"),
-        p("create", "apps", "deployments"),
-        p("delete", "apps", "deployments"),
-        p("list", "apps", "deployments"),
-        p("create", "networking.k8s.io", "networkpolicies"),
-        p("list", "networking.k8s.io", "networkpolicies"),
-        p("list", "discovery.k8s.io", "endpointslices"),
-        p("create", "coordination.k8s.io", "leases"),
-        p("delete", "coordination.k8s.io", "leases"),
-        p("list", "coordination.k8s.io", "leases"),
-    ]
-};
+        })
+    });
+    let tenant = provisioner::kinds::TENANT.iter().flat_map(|kind| {
+        PROVISIONING.map(|verb| Permission {
+            verb,
+            group: kind.group,
+            resource: kind.plural,
+        })
+    });
+    let mut all: Vec<Permission> = own.chain(tenant).collect();
+    all.push(Permission {
+        verb: "list",
+        group: "",
+        resource: "events",
+    });
+    all.push(Permission {
+        verb: "list",
+        group: "apps",
+        resource: "replicasets",
+    });
+    all.sort();
+    all.dedup();
+    all
+}
 
-/// Which of [`PERMISSIONS`] we do not have.
+/// Which of [`permissions`] we do not have.
 ///
 /// # Errors
 /// The API server did not answer.
@@ -319,7 +340,7 @@ pub async fn missing_permissions(client: &Client) -> Result<Vec<String>, Harness
     if allowed(client, "*", "*", "*").await? {
         return Ok(Vec::new());
     }
-    let asked = PERMISSIONS.iter().map(|wanted| async move {
+    let asked = permissions().into_iter().map(|wanted| async move {
         let answer = allowed(client, wanted.verb, wanted.group, wanted.resource).await?;
         Ok::<_, HarnessError>((!answer).then(|| format!("{} {}", wanted.verb, wanted.resource)))
     });

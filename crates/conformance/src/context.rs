@@ -2,13 +2,11 @@
 
 use crate::agent::{Agent, Try};
 use crate::error::HarnessError;
-use crate::ledger::Entry;
 use crate::probing::{CONTROL_TIMEOUT, Cell};
 use crate::resource::{Costume, Place};
 use crate::stage::{Site, Stage};
-use crate::verdict::Control;
+use crate::verdict::{Control, Observation, Observed};
 use crate::workloads::Workloads;
-use futures::future::try_join_all;
 use probe::protocol::Protocol;
 use provisioner::TenantId;
 use std::sync::{Arc, OnceLock};
@@ -20,18 +18,28 @@ pub struct Context {
     pub site: Arc<Site>,
     /// What is put up.
     pub stage: Stage,
-    /// What the search for leftovers found before clean-up, for the check that judges clean-up.
-    pub before_clean_up: OnceLock<Result<Vec<Entry>, HarnessError>>,
+    /// How many of the run's objects the search for leftovers found before clean-up, for the check that judges clean-up.
+    pub before_clean_up: OnceLock<Result<usize, HarnessError>>,
 }
 
 impl Context {
-    /// The agents of a tenant, in all three costumes.
-    ///
-    /// # Errors
-    /// One of them could not be put up.
-    pub async fn agents(&self, tenant: &TenantId) -> Result<Vec<Arc<Agent>>, HarnessError> {
-        let places = Costume::ALL.map(|costume| Place::Tenant(tenant.clone(), costume));
-        try_join_all(places.iter().map(|place| self.stage.agent(place))).await
+    /// The agents of a tenant in these costumes; for each that could not be put up, an undecided probe that says so.
+    pub async fn agents(&self, tenant: &TenantId, costumes: &[Costume]) -> (Vec<Arc<Agent>>, Vec<Observed>) {
+        let (mut agents, mut missing) = (Vec::new(), Vec::new());
+        for costume in costumes {
+            let place = Place::Tenant(tenant.clone(), *costume);
+            match self.stage.agent(&place).await {
+                Ok(agent) => agents.push(agent),
+                Err(error) => {
+                    let observation = Observation::Broken(error.to_string());
+                    missing.push(Observed {
+                        what: format!("agent {place}"),
+                        observation,
+                    });
+                }
+            }
+        }
+        (agents, missing)
     }
 
     /// The workloads of a tenant.
@@ -42,10 +50,11 @@ impl Context {
         self.stage.workloads(tenant).await
     }
 
-    /// The enforcement canary as a control: it does not hold where the canary could not be put up.
-    pub async fn enforcement(&self) -> Control {
+    /// The enforcement canary as a control for what these agents saw: policies are enforced, and on the nodes that they stand on. It does
+    /// not hold where the canary could not be put up.
+    pub async fn enforcement(&self, agents: &[&Arc<Agent>]) -> Control {
         match self.stage.enforcement().await {
-            Ok(enforcement) => enforcement.control(),
+            Ok(enforcement) => enforcement.control(agents),
             Err(error) => enforcement_unknown(&error),
         }
     }
@@ -102,6 +111,7 @@ pub fn to_agent(source: &str, target: &Arc<Agent>, protocol: Protocol, port: u16
 /// That an agent's listeners are alive at its own address, asked by itself: nothing on the way can keep that out.
 pub fn own_listener(agent: &Arc<Agent>, protocol: Protocol, port: u16) -> Cell {
     let mut cell = to_agent(&agent.place.to_string(), agent, protocol, port, CONTROL_TIMEOUT);
-    cell.what = format!("{} listens on {port}", agent.place);
+    let word = if protocol == Protocol::Udp { "udp" } else { "tcp" };
+    cell.what = format!("{} listens on {port}/{word}", agent.place);
     cell
 }

@@ -1,7 +1,7 @@
 //! Texts that derive from the list of checks and from a plan: `list`, `explain`, `--dry-run`. Pure.
 
 use crate::check::{ALL, Check};
-use crate::cluster::PERMISSIONS;
+use crate::cluster::permissions;
 use crate::names::RunId;
 use crate::run::Preview;
 use std::collections::BTreeMap;
@@ -71,6 +71,7 @@ pub fn preview(preview: &Preview, run: &RunId) -> String {
         facts,
         missing,
         refused,
+        tenants,
     } = preview;
     let mut text = String::new();
     let kind = match &cluster.local {
@@ -95,7 +96,7 @@ pub fn preview(preview: &Preview, run: &RunId) -> String {
         "\nobjects that would be created, and removed again (the run's id differs each time)"
     );
     let mut by_place: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for entry in plan.objects(run, facts) {
+    for entry in plan.objects(tenants, run, facts) {
         let place = entry.namespace.clone().unwrap_or_else(|| "cluster".to_owned());
         by_place
             .entry(place)
@@ -113,7 +114,7 @@ pub fn preview(preview: &Preview, run: &RunId) -> String {
     }
     let _ = writeln!(text, "\npermissions needed, in all namespaces");
     let mut verbs: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for permission in PERMISSIONS {
+    for permission in permissions() {
         verbs
             .entry(permission.resource)
             .or_default()

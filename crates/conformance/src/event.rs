@@ -27,6 +27,8 @@ pub struct Beginning {
     pub tenants: Vec<TenantBefore>,
     /// Every planned item, in the order of reports.
     pub items: Vec<PlannedItem>,
+    /// Whether everything is left in place at the end.
+    pub kept: bool,
     /// When it began, RFC 3339.
     pub at: String,
 }

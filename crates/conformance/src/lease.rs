@@ -9,7 +9,8 @@ use crate::manifest::Mark;
 use crate::names;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{Api, PostParams};
 use provisioner::TenantId;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -18,9 +19,12 @@ use std::time::Duration;
 pub const NAMESPACE: &str = "default";
 const DURATION_SECONDS: i32 = 60;
 const RENEW_EVERY: Duration = Duration::from_secs(15);
+/// After so long without a renewal the tenants count as lost, well before the Leases lapse.
+const LOST_AFTER: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_secs(1);
 
-fn entry(tenant: &TenantId) -> Entry {
+/// The Lease of a tenant.
+pub fn entry(tenant: &TenantId) -> Entry {
     Entry {
         kind: Kind::Lease,
         namespace: Some(NAMESPACE.to_owned()),
@@ -53,7 +57,7 @@ fn micro(time: Timestamp) -> String {
 /// Takes the Leases of all tenants, waiting for a run that holds one; the caller bounds the wait.
 ///
 /// # Errors
-/// The API server refused.
+/// The API server refused, or a Lease that was taken already was lost meanwhile.
 pub async fn acquire(
     client: &kube::Client,
     tenants: &[TenantId],
@@ -64,15 +68,31 @@ pub async fn acquire(
     let mut ordered = tenants.to_vec();
     // One order for every run: two that share tenants never wait for each other.
     ordered.sort();
-    for tenant in &ordered {
-        let mut told = false;
-        while let Some(holder) = take(client, tenant, mark, ledger).await? {
-            if !told {
-                events.notice(format!("tenant {tenant} is in use by run {holder}: waiting for it (or choose others with --tenants)"));
-                told = true;
-            }
-            tokio::time::sleep(POLL).await;
+    for (index, tenant) in ordered.iter().enumerate() {
+        tokio::select! {
+            taken = wait_for(client, tenant, mark, ledger, events) => taken?,
+            lost = keep(client, &ordered[..index], mark) => return Err(lost),
         }
+    }
+    Ok(())
+}
+
+async fn wait_for(
+    client: &kube::Client,
+    tenant: &TenantId,
+    mark: &Mark,
+    ledger: &Ledger,
+    events: &Events,
+) -> Result<(), HarnessError> {
+    let mut told = false;
+    while let Some(holder) = take(client, tenant, mark, ledger).await? {
+        if !told {
+            events.notice(format!(
+                "tenant {tenant} is in use by run {holder}: waiting for it (or choose others with --tenants)"
+            ));
+            told = true;
+        }
+        tokio::time::sleep(POLL).await;
     }
     Ok(())
 }
@@ -101,7 +121,7 @@ async fn take(
         .as_ref()
         .and_then(|spec| spec.holder_identity.clone())
         .unwrap_or_default();
-    if !lapsed(&lease, Timestamp::now()) {
+    if !lapsed(&lease, Timestamp::now()) || still_renewed(&leases, &lease).await? {
         return Ok(Some(holder));
     }
     ledger
@@ -120,6 +140,14 @@ async fn take(
     }
 }
 
+/// Whether somebody renews it all the same: its holder's clock may differ from ours.
+async fn still_renewed(leases: &Api<Lease>, lease: &Lease) -> Result<bool, HarnessError> {
+    tokio::time::sleep(RENEW_EVERY + RENEW_EVERY / 3).await;
+    let name = lease.metadata.name.as_deref().unwrap_or_default();
+    let now = within(ANSWER, format!("get lease {name}"), leases.get_opt(name)).await?;
+    Ok(now.is_some_and(|now| now.metadata.resource_version != lease.metadata.resource_version))
+}
+
 fn lapsed(lease: &Lease, now: Timestamp) -> bool {
     let Some(spec) = &lease.spec else { return true };
     let seconds = i64::from(spec.lease_duration_seconds.unwrap_or(DURATION_SECONDS));
@@ -132,32 +160,50 @@ fn lapsed(lease: &Lease, now: Timestamp) -> bool {
 /// Renews the Leases for as long as it is polled.
 ///
 /// # Errors
-/// One could not be renewed for as long as it is valid: somebody else may take the tenant now.
-pub async fn keep(client: &kube::Client, tenants: &[TenantId]) -> HarnessError {
+/// One is somebody else's now, or could not be renewed for so long that it may be soon.
+pub async fn keep(client: &kube::Client, tenants: &[TenantId], mark: &Mark) -> HarnessError {
     let leases = Api::<Lease>::namespaced(client.clone(), NAMESPACE);
     let mut renewed = tokio::time::Instant::now();
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
         let mut failure = None;
         for tenant in tenants {
-            let patch = Patch::Merge(json!({ "spec": { "renewTime": micro(Timestamp::now()) } }));
-            let name = names::lease(tenant);
-            let params = PatchParams::default();
-            let answer = leases.patch(&name, &params, &patch);
-            if let Err(error) = within(ANSWER, format!("renew {}", entry(tenant)), answer).await {
-                failure = Some(error);
+            match renew(&leases, tenant, mark).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    return HarnessError::new(format!("{} is not this run's any more", entry(tenant)));
+                }
+                Err(error) => failure = Some(error),
             }
         }
         match failure {
             None => renewed = tokio::time::Instant::now(),
-            Some(error)
-                if renewed.elapsed() > Duration::from_secs(DURATION_SECONDS.unsigned_abs().into()) =>
-            {
-                return error;
-            }
+            Some(error) if renewed.elapsed() > LOST_AFTER => return error,
             Some(_) => {}
         }
     }
+}
+
+/// Whether it is ours still, and then renewed.
+async fn renew(leases: &Api<Lease>, tenant: &TenantId, mark: &Mark) -> Result<bool, HarnessError> {
+    let entry = entry(tenant);
+    let Some(mut lease) = within(ANSWER, format!("get {entry}"), leases.get_opt(&entry.name)).await? else {
+        return Ok(false);
+    };
+    let spec = lease.spec.get_or_insert_default();
+    if spec.holder_identity.as_deref() != Some(mark.run.as_str()) {
+        return Ok(false);
+    }
+    spec.renew_time = Some(MicroTime(Timestamp::now()));
+    // The version that was read is part of the request: a Lease that was taken meanwhile is not taken back.
+    let params = PostParams::default();
+    within(
+        ANSWER,
+        format!("renew {entry}"),
+        leases.replace(&entry.name, &params, &lease),
+    )
+    .await
+    .map(|_| true)
 }
 
 #[cfg(test)]

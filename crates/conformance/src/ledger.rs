@@ -1,11 +1,12 @@
 //! What a run has made, in memory and on disk: written down before it is created, struck off once it is gone. The file outlives a crash;
 //! `conformance clean` reads it. Deleting is left to `removal`.
 
+use crate::cluster::ANSWER;
 use crate::error::HarnessError;
 use crate::names::{FIELD_MANAGER, RunId};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use serde::{Deserialize, Serialize};
@@ -27,8 +28,6 @@ pub enum Kind {
     Pod,
     /// A Deployment.
     Deployment,
-    /// A Service.
-    Service,
     /// A ConfigMap.
     ConfigMap,
     /// A NetworkPolicy.
@@ -39,12 +38,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 7] = [
         Kind::Tenant,
         Kind::Namespace,
         Kind::Pod,
         Kind::Deployment,
-        Kind::Service,
         Kind::ConfigMap,
         Kind::NetworkPolicy,
         Kind::Lease,
@@ -56,7 +54,6 @@ impl Kind {
             Kind::Tenant | Kind::Namespace => ApiResource::erase::<Namespace>(&()),
             Kind::Pod => ApiResource::erase::<Pod>(&()),
             Kind::Deployment => ApiResource::erase::<Deployment>(&()),
-            Kind::Service => ApiResource::erase::<Service>(&()),
             Kind::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
             Kind::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
             Kind::Lease => ApiResource::erase::<Lease>(&()),
@@ -101,8 +98,6 @@ pub struct Heading {
     pub run: String,
     /// The cluster's own identity: the uid of its namespace `kube-system`.
     pub cluster: String,
-    /// The process that keeps it.
-    pub process: u32,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -120,7 +115,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens a new one below `directory`.
+    /// Opens a new one below `directory`, and holds its lock: while it is held the run lives.
     ///
     /// # Errors
     /// The directory or the file cannot be written.
@@ -128,10 +123,10 @@ impl Ledger {
         std::fs::create_dir_all(directory)?;
         let path = directory.join(format!("{run}.jsonl"));
         let mut file = OpenOptions::new().create_new(true).append(true).open(&path)?;
+        file.lock()?;
         let heading = Heading {
             run: run.to_string(),
             cluster: cluster.to_owned(),
-            process: std::process::id(),
         };
         write_line(&mut file, &heading)?;
         Ok(Ledger {
@@ -193,10 +188,18 @@ impl Ledger {
     /// The file cannot be removed.
     pub fn close(&self) -> io::Result<()> {
         if self.newest_first().is_empty() {
-            std::fs::remove_file(&self.path)
+            self.forget()
         } else {
             Ok(())
         }
+    }
+
+    /// Removes the file all the same: what is kept on purpose is found by its labels, and is not a crashed run's.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn forget(&self) -> io::Result<()> {
+        std::fs::remove_file(&self.path)
     }
 
     /// Writes down and creates an object; answers it as the server has it.
@@ -222,7 +225,16 @@ impl Ledger {
             .map_err(|error| self.unwritable(&error))?;
         let object: DynamicObject =
             serde_json::from_value(object).map_err(|error| HarnessError::during(&doing, &error))?;
-        let created = api(client, &entry).create(&post(), &object).await;
+        let post = post();
+        let objects = api(client, &entry);
+        let created = tokio::time::timeout(ANSWER, objects.create(&post, &object));
+        // Not known to be made or not: it stays in the ledger.
+        let Ok(created) = created.await else {
+            return Err(HarnessError::new(format!(
+                "{doing}: no answer within {} s",
+                ANSWER.as_secs()
+            )));
+        };
         if let Err(kube::Error::Api(status)) = &created
             && (400..500).contains(&status.code)
         {
@@ -259,6 +271,14 @@ fn write_line(file: &mut File, line: &impl Serialize) -> io::Result<()> {
     text.push(b'\n');
     file.write_all(&text)?;
     file.sync_data()
+}
+
+/// Whether the run that keeps this ledger lives: a crash gives its lock up, wherever its process ran.
+///
+/// # Errors
+/// The file cannot be opened.
+pub fn is_held(path: &Path) -> io::Result<bool> {
+    Ok(File::open(path)?.try_lock_shared().is_err())
 }
 
 /// Reads back what a crashed run had made and not struck off, newest first; a last line that was cut off is passed over.
@@ -306,6 +326,16 @@ mod tests {
         assert_eq!(heading.run, run.to_string());
         assert_eq!(entries, [entry("three"), entry("one")]);
         assert_eq!(entries, ledger.newest_first());
+    }
+
+    #[test]
+    fn a_ledger_is_held_for_as_long_as_its_run_lives() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(directory.path(), &RunId::random().unwrap(), "uid").unwrap();
+        let path = ledger.path().to_owned();
+        assert!(is_held(&path).unwrap());
+        drop(ledger);
+        assert!(!is_held(&path).unwrap());
     }
 
     #[test]

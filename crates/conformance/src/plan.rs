@@ -2,8 +2,9 @@
 //! expected results.
 
 use crate::check::{ALL, Check, Footprint, Schedule};
+use crate::lease;
 use crate::ledger::{Entry, Kind};
-use crate::names::{RunId, workload};
+use crate::names::RunId;
 use crate::resource::{Place, Resource};
 use crate::settings::{SettingsError, known_check};
 use crate::subject::Subject;
@@ -128,8 +129,8 @@ impl Plan {
     }
 
     /// Every object that the run would create beside the tenants' own, and the tenants.
-    pub fn objects(&self, run: &RunId, facts: &Facts) -> Vec<Entry> {
-        let mut objects: Vec<Entry> = Vec::new();
+    pub fn objects(&self, tenants: &[TenantId], run: &RunId, facts: &Facts) -> Vec<Entry> {
+        let mut objects: Vec<Entry> = tenants.iter().map(lease::entry).collect();
         for resource in &self.resources {
             objects.extend(resource_objects(resource, run, facts));
         }
@@ -177,11 +178,7 @@ fn resource_objects(resource: &Resource, run: &RunId, facts: &Facts) -> Vec<Entr
         }
         Resource::Agent(place) => {
             let namespace = run.namespace(&place.to_string());
-            let mut objects = vec![own_namespace(&namespace), object(Kind::Pod, &namespace, "agent")];
-            if *place == Place::Sink {
-                objects.push(object(Kind::Service, &namespace, workload::API));
-            }
-            objects
+            vec![own_namespace(&namespace), object(Kind::Pod, &namespace, "agent")]
         }
         Resource::Enforcement => canary_objects(run, facts),
     }
@@ -296,7 +293,7 @@ mod tests {
             ..facts()
         };
         let plan = plan(&tenants(), &Selection::default(), &facts).unwrap();
-        let objects = plan.objects(&RunId::parse("0a1b2c3d").unwrap(), &facts);
+        let objects = plan.objects(&tenants(), &RunId::parse("0a1b2c3d").unwrap(), &facts);
         assert!(objects.iter().all(|entry| entry.kind != Kind::Tenant));
     }
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// What a denied attempt waits before it counts as dropped.
 pub const DENIAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// A time-out after a name's resolution counts as dropped only if at least this was left for the target.
+const LEAST_WAIT: Duration = Duration::from_millis(200);
 /// What a control may take: a lost first packet is sent again after one second.
 pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -61,16 +63,50 @@ pub async fn probe(source: &Arc<Agent>, controls: &[Cell], cells: &[Cell]) -> Se
             let (before, one) = first.split_at(controls.len());
             let (two, after) = second.split_at(cells.len());
             let witnessed = ask_witnesses(cells).await;
+            let mut probes: Vec<Observed> = cells
+                .iter()
+                .zip(one.iter().zip(two))
+                .map(|(cell, pair)| judge(cell, pair, &witnessed))
+                .collect();
+            distrust_refusals(cells, &mut probes);
             Seen {
                 controls: sandwich(controls, before, after),
-                probes: cells
-                    .iter()
-                    .zip(one.iter().zip(two))
-                    .map(|(cell, pair)| judge(cell, pair, &witnessed))
-                    .collect(),
+                probes,
             }
         }
-        (Err(error), _) | (_, Err(error)) => unable(controls, cells, &error),
+        // What the first round reached counts, whatever became of the second.
+        (Ok(first), Err(error)) => {
+            let mut seen = unable(controls, cells, &error);
+            for (probe, (cell, tried)) in seen
+                .probes
+                .iter_mut()
+                .zip(cells.iter().zip(&first[controls.len()..]))
+            {
+                probe.observation = combine(
+                    observe(cell, &tried.outcome),
+                    Observation::Broken(error.to_string()),
+                );
+            }
+            seen
+        }
+        (Err(error), _) => unable(controls, cells, &error),
+    }
+}
+
+/// A refusal where nobody can be asked for the nonce may come from a dead listener. It counts only where the policy engine refuses at
+/// the agents beside it too; one that drops there does not refuse here.
+fn distrust_refusals(cells: &[Cell], probes: &mut [Observed]) {
+    let refused =
+        |probe: &Observed| matches!(&probe.observation, Observation::Denied(how) if how.contains("refused"));
+    let engine_refuses = cells
+        .iter()
+        .zip(probes.iter())
+        .any(|(cell, probe)| cell.witness.is_some() && refused(probe));
+    for (cell, probe) in cells.iter().zip(probes) {
+        if cell.witness.is_none() && refused(probe) && !engine_refuses {
+            probe.observation =
+                Observation::Broken("refused, though policies drop here: nobody may be listening".to_owned());
+        }
     }
 }
 
@@ -169,7 +205,7 @@ fn judge(cell: &Cell, (one, two): (&Tried, &Tried), witnessed: &Witnessed) -> Ob
 }
 
 /// Two attempts as one observation: one that got through decides, one that was undecided leaves both so.
-fn combine(one: Observation, two: Observation) -> Observation {
+pub(crate) fn combine(one: Observation, two: Observation) -> Observation {
     match (one, two) {
         (Observation::Reached(how), _) | (_, Observation::Reached(how)) => Observation::Reached(how),
         (Observation::Broken(why), _) | (_, Observation::Broken(why)) => Observation::Broken(why),
@@ -185,6 +221,9 @@ fn observe(cell: &Cell, outcome: &Outcome) -> Observation {
     let detail = outcome.error.clone().or_else(|| outcome.answer.clone());
     match outcome.ending {
         Ending::Reached => Observation::Reached(reached_how(cell.attempt.protocol, outcome)),
+        Ending::TimedOut if waited(outcome) < LEAST_WAIT => Observation::Broken(
+            "the name took so long to resolve that no time was left to connect".to_owned(),
+        ),
         Ending::TimedOut => Observation::Denied("timed out".to_owned()),
         Ending::Refused => Observation::Denied("refused".to_owned()),
         Ending::Unreachable => Observation::Denied("unreachable".to_owned()),
@@ -200,6 +239,11 @@ fn observe(cell: &Cell, outcome: &Outcome) -> Observation {
             Observation::Broken(format!("the agent could not try: {}", detail.unwrap_or_default()))
         }
     }
+}
+
+/// How long the target was waited for, the name's resolution left out.
+fn waited(outcome: &Outcome) -> Duration {
+    Duration::from_millis(outcome.total_ms.saturating_sub(outcome.resolve_ms.unwrap_or(0)))
 }
 
 fn reached_how(protocol: Protocol, outcome: &Outcome) -> String {
@@ -250,7 +294,7 @@ mod tests {
             error: None,
             resolve_ms: None,
             connect_ms: None,
-            total_ms: 3,
+            total_ms: 1000,
         };
         Tried {
             outcome,
@@ -307,6 +351,45 @@ mod tests {
             controls[0].holds.as_ref().map(|_| ()).map_err(String::as_str),
             expected
         );
+    }
+
+    #[rstest]
+    #[case::the_engine_drops("timed out", "broken")]
+    #[case::the_engine_refuses("refused", "denied")]
+    #[tokio::test]
+    async fn a_refusal_without_a_witness_is_believed_where_the_engine_refuses(
+        #[case] beside: &str,
+        #[case] expected: &str,
+    ) {
+        let cells = [
+            Cell {
+                witness: Some(agent()),
+                ..cell(Protocol::Tcp)
+            },
+            cell(Protocol::Http),
+        ];
+        let seen = |how: &str| Observed {
+            what: "a -> b".into(),
+            observation: denied(how),
+        };
+        let mut probes = [seen(beside), seen("refused")];
+        distrust_refusals(&cells, &mut probes);
+        let word = if matches!(probes[1].observation, Observation::Denied(_)) {
+            "denied"
+        } else {
+            "broken"
+        };
+        assert_eq!(word, expected);
+    }
+
+    #[test]
+    fn a_name_that_leaves_no_time_to_connect_is_no_denial() {
+        let mut slow = tried(Ending::TimedOut).outcome;
+        slow.resolve_ms = Some(950);
+        assert!(matches!(
+            observe(&cell(Protocol::Http), &slow),
+            Observation::Broken(_)
+        ));
     }
 
     fn agent() -> Arc<Agent> {

@@ -5,8 +5,8 @@ use crate::cluster::ANSWER;
 use crate::error::{HarnessError, within};
 use crate::ledger::{Entry, Kind, api};
 use crate::names::{EXPIRES, PROBE, PROBE_VALUE, RUN_ID};
+use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
-use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, ObjectMeta, Preconditions};
 use provisioner::TenantId;
@@ -16,9 +16,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Deletions under way at once.
-const CONCURRENCY: usize = 8;
-const POLL: Duration = Duration::from_millis(200);
+const POLL: Duration = Duration::from_millis(150);
+/// Later on, and on clusters that are not local, where requests wait for their turn, there is no hurry.
+const MAX_POLL: Duration = Duration::from_secs(2);
 
 /// Something a run left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,24 +122,25 @@ pub async fn remove(
     limit: Duration,
     gone: &(dyn Fn(&Entry) + Sync),
 ) -> Vec<(Entry, String)> {
-    let deadline = Instant::now() + limit;
     let (containers, objects): (Vec<&Entry>, Vec<&Entry>) = entries
         .iter()
         .partition(|entry| matches!(entry.kind, Kind::Namespace | Kind::Tenant));
     // Leases guard the tenants until all else is gone.
     let (leases, objects): (Vec<&Entry>, Vec<&Entry>) =
         objects.into_iter().partition(|entry| entry.kind == Kind::Lease);
+    // One object that will not go must not keep the rest from being told to: each group has time of its own.
+    let half = Instant::now() + limit / 2;
     let mut failed = Vec::new();
-    for group in [objects, containers, leases] {
+    for (group, deadline) in [
+        (objects, half),
+        (containers, half + limit / 2),
+        (leases, half + limit / 2 + ANSWER),
+    ] {
         let removals: Vec<BoxFuture<'_, (Entry, Result<(), String>)>> = group
             .into_iter()
             .map(|entry| remove_before(client, run, entry.clone(), deadline).boxed())
             .collect();
-        let results: Vec<_> = futures::stream::iter(removals)
-            .buffer_unordered(CONCURRENCY)
-            .collect()
-            .await;
-        for (entry, result) in results {
+        for (entry, result) in join_all(removals).await {
             match result {
                 Ok(()) => gone(&entry),
                 Err(why) => failed.push((entry, why)),
@@ -155,42 +156,47 @@ async fn remove_before(
     entry: Entry,
     deadline: Instant,
 ) -> (Entry, Result<(), String>) {
-    let left = deadline.saturating_duration_since(Instant::now());
-    let result = match tokio::time::timeout_at(deadline, remove_one(client, run, &entry, left)).await {
+    let result = match tokio::time::timeout_at(deadline, remove_one(client, run, &entry, deadline)).await {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(_) => Err("still there when the time for clean-up was over".to_owned()),
     };
     (entry, result)
 }
 
+/// Deletes until it is gone. An API server that does not answer may do so again before the deadline, which ends this from outside.
 async fn remove_one(
     client: &kube::Client,
     run: &str,
     entry: &Entry,
-    limit: Duration,
+    deadline: Instant,
 ) -> Result<(), HarnessError> {
-    if entry.kind == Kind::Tenant {
-        return remove_tenant(client, run, entry, limit).await;
-    }
+    let id = match entry.kind {
+        Kind::Tenant => Some(
+            TenantId::try_from(entry.name.as_str()).map_err(|error| HarnessError::new(error.to_string()))?,
+        ),
+        _ => None,
+    };
+    let name = id
+        .as_ref()
+        .map_or_else(|| entry.name.clone(), TenantId::namespace);
     let objects = api(client, entry);
-    let mut deleted = false;
+    let mut pause = POLL;
+    let mut asked = false;
     loop {
-        let found = within(
-            ANSWER,
-            format!("get {entry}"),
-            objects.get_metadata_opt(&entry.name),
-        )
-        .await;
-        match found {
-            Ok(None) => return Ok(()),
-            Ok(Some(object)) if !belongs(&object.metadata, run) => return Ok(()),
-            Ok(Some(object)) if !deleted || object.metadata.deletion_timestamp.is_none() => {
-                deleted = delete(&objects, entry, object.metadata.uid).await;
+        if let Ok(found) = within(ANSWER, format!("get {entry}"), objects.get_metadata_opt(&name)).await {
+            // What does not carry the run's mark was there before, or is somebody's since.
+            let Some(object) = found.filter(|object| belongs(&object.metadata, run)) else {
+                return Ok(());
+            };
+            if let Some(id) = &id {
+                return remove_tenant(client, id, deadline).await;
             }
-            // An API server that does not answer may do so again before the deadline, which ends this loop from outside.
-            Ok(Some(_)) | Err(_) => {}
+            if !asked || object.metadata.deletion_timestamp.is_none() {
+                asked = delete(&objects, entry, object.metadata.uid).await;
+            }
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(MAX_POLL);
     }
 }
 
@@ -219,29 +225,14 @@ async fn delete(objects: &Api<DynamicObject>, entry: &Entry, uid: Option<String>
         .is_ok_and(|result| result.is_ok())
 }
 
-async fn remove_tenant(
-    client: &kube::Client,
-    run: &str,
-    entry: &Entry,
-    limit: Duration,
-) -> Result<(), HarnessError> {
-    let id = TenantId::try_from(entry.name.as_str()).map_err(|error| HarnessError::new(error.to_string()))?;
-    let namespaces = Api::<DynamicObject>::all_with(client.clone(), &Kind::Namespace.resource());
-    let found = within(
-        ANSWER,
-        format!("get {entry}"),
-        namespaces.get_metadata_opt(&id.namespace()),
-    )
-    .await?;
-    // A namespace that does not carry the run's mark was there before, or is somebody's since.
-    if !found.is_some_and(|namespace| belongs(&namespace.metadata, run)) {
-        return Ok(());
-    }
-    let options = DeleteOptions { deadline: limit };
-    let deleted = provisioner::delete(client, &id, &options, &Silent).await;
+async fn remove_tenant(client: &kube::Client, id: &TenantId, deadline: Instant) -> Result<(), HarnessError> {
+    let options = DeleteOptions {
+        deadline: deadline.saturating_duration_since(Instant::now()),
+    };
+    let deleted = provisioner::delete(client, id, &options, &Silent).await;
     deleted
         .map(|_| ())
-        .map_err(|error| HarnessError::during(format!("delete {entry}"), &error))
+        .map_err(|error| HarnessError::during(format!("delete tenant {id}"), &error))
 }
 
 #[cfg(test)]

@@ -81,6 +81,8 @@ pub struct Report {
     pub left_behind: Vec<String>,
     /// What stopped it, where something did.
     pub interrupted: Option<String>,
+    /// Why it came to no verdicts at all, where it did not.
+    pub failure: Option<String>,
     waivers: Vec<Waiver>,
     today: Date,
 }
@@ -116,6 +118,7 @@ impl Report {
             notices: Vec::new(),
             left_behind: Vec::new(),
             interrupted: None,
+            failure: None,
             waivers,
             today,
         }
@@ -299,6 +302,7 @@ pub(crate) mod tests {
                 existed: false,
             }],
             items: items.collect(),
+            kept: false,
             at: "2026-01-02T03:04:05Z".into(),
         };
         let mut report = Report::new(waivers, jiff::civil::date(2026, 6, 1));

@@ -1,6 +1,7 @@
 //! One run from the first look at the cluster to the last verdict: look, refuse what may not be tested, take the tenants, plan, put up, run,
 //! remove, judge what is left. Everything after the ledger is open ends in clean-up, on every path.
 
+use crate::check::prov_14;
 use crate::cluster::{self, Cluster, ClusterError};
 use crate::context::Context;
 use crate::error::{HarnessError, within};
@@ -19,6 +20,7 @@ use provisioner::{Ownership, TenantId};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long after its deadline what a run made counts as left over.
@@ -95,6 +97,8 @@ pub struct Preview {
     pub plan: Plan,
     /// What it was made of.
     pub facts: Facts,
+    /// The tenants.
+    pub tenants: Vec<TenantId>,
     /// Which permissions we lack.
     pub missing: Vec<String>,
     /// Why the run would be refused, where it would.
@@ -112,11 +116,13 @@ pub async fn preview(request: &Request) -> Result<Preview, RunError> {
         .map(RunError::from);
     let missing = cluster::missing_permissions(&cluster.client).await?;
     let facts = facts(&cluster, &request.settings, None).await?;
-    let plan = plan(&request.settings.tenant_ids(), &request.selection, &facts)?;
+    let tenants = request.settings.tenant_ids();
+    let plan = plan(&tenants, &request.selection, &facts)?;
     Ok(Preview {
         cluster,
         plan,
         facts,
+        tenants,
         missing,
         refused,
     })
@@ -142,14 +148,16 @@ pub async fn run(request: Request, events: Events, cancel: CancellationToken) ->
         });
     }
     let run = RunId::random().map_err(|error| HarnessError::during("make a run id", &error))?;
-    let life = if selection.keep {
+    let keep = selection.keep;
+    let life = if keep {
         KEPT_FOR
     } else {
-        settings.timeout + settings.clean_up_within + EXPIRES_AFTER
+        settings.timeout + 3 * settings.clean_up_within + EXPIRES_AFTER
     };
     let expires = Timestamp::now() + SignedDuration::try_from(life).unwrap_or(SignedDuration::MAX);
     let mark = Mark { run, expires };
     let ledger = open_ledger(&ledgers, &mark.run, &cluster.uid)?;
+    let deadline = Instant::now() + settings.timeout;
     let mut site = Site {
         cluster,
         settings,
@@ -158,19 +166,27 @@ pub async fn run(request: Request, events: Events, cancel: CancellationToken) ->
         events,
         absent: Vec::new(),
     };
-
-    let prepared = prepare(&mut site, &selection, &cancel).await;
-    let keep = selection.keep;
+    let prepared = tokio::select! {
+        prepared = tokio::time::timeout_at(deadline, prepare(&mut site, &selection)) => prepared,
+        () = cancel.cancelled() => Ok(Err(HarnessError::new("interrupted before anything was judged").into())),
+    };
+    let prepared = prepared.unwrap_or_else(|_| Err(late(&site).into()));
     match prepared {
-        Ok(plan) => {
-            conduct(Arc::new(site), plan, cancel, keep).await;
-            Ok(())
-        }
+        Ok(plan) => conduct(site, plan, deadline, cancel, keep).await,
         Err(error) => {
-            clean_up(&site, false).await;
-            Err(error)
+            finish(&site, false, true).await;
+            return Err(error);
         }
     }
+    Ok(())
+}
+
+fn late(site: &Site) -> HarnessError {
+    let seconds = site.settings.timeout.as_secs();
+    HarnessError::new(format!(
+        "the tenants were not free, or the cluster not ready, within {seconds} s"
+    ))
+    .hint("wait for the run that uses them, or choose others with --tenants")
 }
 
 fn open_ledger(directory: &Path, run: &RunId, cluster: &str) -> Result<Ledger, HarnessError> {
@@ -181,32 +197,28 @@ fn open_ledger(directory: &Path, run: &RunId, cluster: &str) -> Result<Ledger, H
 }
 
 /// Takes the tenants, removes what expired runs left, and plans.
-async fn prepare(
-    site: &mut Site,
-    selection: &Selection,
-    cancel: &CancellationToken,
-) -> Result<Plan, RunError> {
+async fn prepare(site: &mut Site, selection: &Selection) -> Result<Plan, RunError> {
     let tenants = site.settings.tenant_ids();
-    let leases = lease::acquire(
+    lease::acquire(
         &site.cluster.client,
         &tenants,
         &site.mark,
         &site.ledger,
         &site.events,
-    );
-    let taken = tokio::select! {
-        taken = tokio::time::timeout(site.settings.timeout, leases) => taken,
-        () = cancel.cancelled() => return Err(HarnessError::new("interrupted while waiting for the tenants").into()),
+    )
+    .await?;
+    let rest = async {
+        sweep(site).await?;
+        facts(&site.cluster, &site.settings, Some(site.mark.run.as_str())).await
     };
-    taken.map_err(|_| {
-        HarnessError::new("the tenants were still in use by another run when the time was over")
-            .hint("choose others with --tenants")
-    })??;
-    sweep(site).await?;
-    let facts = facts(&site.cluster, &site.settings, Some(site.mark.run.as_str())).await?;
+    let facts = tokio::select! {
+        facts = rest => facts?,
+        lost = lease::keep(&site.cluster.client, &tenants, &site.mark) => return Err(lost.into()),
+    };
     site.absent.clone_from(&facts.absent);
     let plan = plan(&tenants, selection, &facts)?;
-    site.events.send(Event::Began(Box::new(beginning(site, &plan))));
+    site.events
+        .send(Event::Began(Box::new(beginning(site, &plan, selection.keep))));
     Ok(plan)
 }
 
@@ -278,7 +290,7 @@ async fn is_absent(cluster: &Cluster, id: &TenantId, own_run: Option<&str>) -> R
     }
 }
 
-fn beginning(site: &Site, plan: &Plan) -> Beginning {
+fn beginning(site: &Site, plan: &Plan, keep: bool) -> Beginning {
     let item = |item: &crate::plan::Item| PlannedItem {
         name: item.to_string(),
         check: item.check.info().id,
@@ -298,14 +310,16 @@ fn beginning(site: &Site, plan: &Plan) -> Beginning {
         nodes: site.cluster.nodes.clone(),
         tenants: site.settings.tenant_ids().into_iter().map(tenant).collect(),
         items: plan.items.iter().map(item).collect(),
+        kept: keep,
         at: Timestamp::now().to_string(),
     }
 }
 
 /// Puts up, runs, removes, judges what is left.
-async fn conduct(site: Arc<Site>, plan: Plan, cancel: CancellationToken, keep: bool) {
+async fn conduct(site: Site, plan: Plan, deadline: Instant, cancel: CancellationToken, keep: bool) {
+    let site = Arc::new(site);
     let stage = Stage::new(&site, &plan.resources);
-    let cx = Context {
+    let mut cx = Context {
         site: Arc::clone(&site),
         stage,
         before_clean_up: OnceLock::new(),
@@ -314,73 +328,79 @@ async fn conduct(site: Arc<Site>, plan: Plan, cancel: CancellationToken, keep: b
     let finished = tokio::select! {
         // The stage is driven beside the checks, in this task: dropping both stops all that is under way.
         ((), ()) = async { futures::join!(cx.stage.drive(), runner::run(&cx, &plan)) } => true,
-        error = lease::keep(&site.cluster.client, &tenants) => {
-            site.events.notice(format!("the tenants can no longer be held: {error}"));
+        error = lease::keep(&site.cluster.client, &tenants, &site.mark) => {
+            site.events.notice(format!("the tenants can no longer be held, the run ends here: {error}"));
             false
         }
-        () = tokio::time::sleep(site.settings.timeout) => {
-            site.events.notice(format!("the time for this run is over ({} s): what has no result is inconclusive", site.settings.timeout.as_secs()));
+        () = tokio::time::sleep_until(deadline) => {
+            let seconds = site.settings.timeout.as_secs();
+            site.events.notice(format!("the time for this run is over ({seconds} s): what has no result is inconclusive"));
             false
         }
         () = cancel.cancelled() => false,
     };
+    cx.stage.stop();
     if !keep {
-        let before = removal::of_run(&site.cluster.client, site.mark.run.as_str()).await;
         // Set once, here.
-        let _ = cx.before_clean_up.set(before);
+        let _ = cx.before_clean_up.set(look_before_clean_up(&site).await);
     }
-    clean_up(&site, keep).await;
-    if !finished && !keep {
-        remove_stragglers(&site).await;
+    tokio::select! {
+        () = finish(&site, keep, !finished) => {}
+        // A Lease that is lost now changes nothing about what has to be removed.
+        () = async { let _ = lease::keep(&site.cluster.client, &tenants, &site.mark).await; std::future::pending().await } => {}
     }
     if !cancel.is_cancelled() {
         runner::run_after_clean_up(&cx, &plan).await;
     }
 }
 
-/// A request that was under way when a run was stopped may be carried out after its object was looked for: one more look, by label.
-async fn remove_stragglers(site: &Site) {
-    let (client, run) = (&site.cluster.client, site.mark.run.as_str());
-    let Ok(found) = removal::of_run(client, run).await else {
-        return;
-    };
-    for (entry, why) in removal::remove(client, run, &found, site.settings.clean_up_within, &|_| {}).await {
-        site.events.send(Event::LeftBehind(format!("{entry}: {why}")));
-    }
+/// PROV-14's control: how many of the run's objects the search finds now; an error where it misses one that the ledger has.
+async fn look_before_clean_up(site: &Site) -> Result<usize, HarnessError> {
+    let found = removal::of_run(&site.cluster.client, site.mark.run.as_str()).await?;
+    prov_14::seen_before(&found, &site.ledger.newest_first())
 }
 
-/// Removes what is in the ledger; with `keep` only the Leases.
-async fn clean_up(site: &Site, keep: bool) {
+/// Removes what is in the ledger, with `keep` only the Leases; and what requests that were under way when the run was `stopped` may have made
+/// after their object was looked for.
+async fn finish(site: &Site, keep: bool, stopped: bool) {
+    let (client, run, context) = (
+        &site.cluster.client,
+        site.mark.run.as_str(),
+        &site.cluster.context,
+    );
     let mut entries = site.ledger.newest_first();
     if keep {
         entries.retain(|entry| entry.kind == Kind::Lease);
-        let (run, context) = (&site.mark.run, &site.cluster.context);
         site.events.notice(format!(
             "kept, for a day: remove it by `conformance clean --cluster {context} --run {run}`"
         ));
     } else if !entries.is_empty() {
         site.events.send(Event::CleaningUp(entries.len()));
     }
-    let run = site.mark.run.as_str();
-    let failed = removal::remove(
-        &site.cluster.client,
-        run,
-        &entries,
-        site.settings.clean_up_within,
-        &|entry| {
-            site.ledger.gone(entry);
-        },
-    )
-    .await;
+    let limit = site.settings.clean_up_within;
+    let mut failed = removal::remove(client, run, &entries, limit, &|entry| site.ledger.gone(entry)).await;
+    if stopped && !keep && failed.is_empty() {
+        match removal::of_run(client, run).await {
+            Ok(found) => failed = removal::remove(client, run, &found, limit, &|_| {}).await,
+            Err(error) => site
+                .events
+                .notice(format!("what came late could not be looked for: {error}")),
+        }
+    }
     for (entry, why) in &failed {
         site.events.send(Event::LeftBehind(format!("{entry}: {why}")));
     }
     if !failed.is_empty() {
-        let context = &site.cluster.context;
-        let advice = format!("remove what is left by `conformance clean --cluster {context} --run {run}`");
-        site.events.notice(advice);
+        site.events.notice(format!(
+            "remove what is left by `conformance clean --cluster {context} --run {run}`"
+        ));
     }
-    if let Err(error) = site.ledger.close() {
+    let closed = match (keep, failed.is_empty()) {
+        (true, _) => site.ledger.forget(),
+        (false, true) => site.ledger.close(),
+        (false, false) => Ok(()),
+    };
+    if let Err(error) = closed {
         site.events.notice(format!(
             "the ledger {} could not be removed: {error}",
             site.ledger.path().display()

@@ -3,10 +3,10 @@
 
 use crate::agent::Agent;
 use crate::canary::{self, Enforcement};
-use crate::cluster::Cluster;
+use crate::cluster::{ANSWER, Cluster};
 use crate::error::{HarnessError, within};
 use crate::event::Events;
-use crate::ledger::{Entry, Kind, Ledger};
+use crate::ledger::{Entry, Kind, Ledger, api};
 use crate::manifest::{self, AgentPod, Mark};
 use crate::names::{EXPIRES, RUN_ID};
 use crate::pod;
@@ -15,9 +15,9 @@ use crate::settings::Settings;
 use crate::workloads::{self, Workloads};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, join_all};
-use kube::api::Api;
+use kube::api::{Api, PostParams};
 use provisioner::tenant::Stamp;
-use provisioner::{ApplyOptions, Silent, Templates, Tenant, TenantId};
+use provisioner::{ApplyOptions, Manifest, Silent, Templates, Tenant, TenantId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,6 +148,14 @@ impl Stage {
         join_all(all).await;
     }
 
+    /// Gives up what is under way. What is merely no longer polled would keep its place among the requests under way for ever.
+    pub fn stop(&mut self) {
+        self.tenants.clear();
+        self.workloads.clear();
+        self.agents.clear();
+        self.enforcement = None;
+    }
+
     /// Waits until these are up or known not to come up.
     pub async fn settle(&self, resources: &[Resource]) {
         for resource in resources {
@@ -220,6 +228,8 @@ fn undeclared(resource: &Resource) -> HarnessError {
 
 /// How long until an agent's containers are ready: image already on the node.
 const AGENT_READY: Duration = Duration::from_secs(60);
+/// How long until a started agent listens on all its ports.
+const LISTENING: Duration = Duration::from_secs(15);
 
 async fn provision(site: Arc<Site>, id: TenantId) -> Result<(), HarnessError> {
     if !site.absent.contains(&id) {
@@ -236,14 +246,7 @@ async fn provision(site: Arc<Site>, id: TenantId) -> Result<(), HarnessError> {
     };
     let manifests = provisioner::render(site.tenant(&id)?, &Templates::embedded(), &stamp)
         .map_err(|error| failed(&error))?;
-    let entry = Entry {
-        kind: Kind::Tenant,
-        namespace: None,
-        name: id.to_string(),
-    };
-    site.ledger
-        .made(entry)
-        .map_err(|error| site.ledger.unwritable(&error))?;
+    claim(&site, &id, &manifests).await?;
     let options = ApplyOptions {
         readiness: None,
         ..ApplyOptions::default()
@@ -253,6 +256,47 @@ async fn provision(site: Arc<Site>, id: TenantId) -> Result<(), HarnessError> {
         .map_err(|error| failed(&error))?;
     site.events.progress(format!("tenant {id} provisioned"));
     Ok(())
+}
+
+/// Makes the tenant's namespace, with the run's mark, and refuses one that somebody made since the tenant was found absent: applying to that
+/// would put our mark on it, and clean-up would take it away.
+async fn claim(site: &Site, id: &TenantId, manifests: &[Manifest]) -> Result<(), HarnessError> {
+    let entry = Entry {
+        kind: Kind::Tenant,
+        namespace: None,
+        name: id.to_string(),
+    };
+    let doing = format!("create namespace {}", id.namespace());
+    let namespace = manifests
+        .iter()
+        .find(|manifest| manifest.kind.kind == "Namespace");
+    let namespace =
+        namespace.ok_or_else(|| HarnessError::new(format!("{doing}: the templates have none")))?;
+    site.ledger
+        .made(entry.clone())
+        .map_err(|error| site.ledger.unwritable(&error))?;
+    let objects = api(
+        &site.cluster.client,
+        &Entry {
+            kind: Kind::Namespace,
+            ..entry.clone()
+        },
+    );
+    match tokio::time::timeout(ANSWER, objects.create(&PostParams::default(), &namespace.object)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {
+            site.ledger.gone(&entry);
+            Err(
+                HarnessError::new(format!("{doing}: somebody made it since this run began"))
+                    .hint("run again: the tenant is then used as it is"),
+            )
+        }
+        Ok(Err(error)) => Err(HarnessError::during(doing, &error)),
+        Err(_) => Err(HarnessError::new(format!(
+            "{doing}: no answer within {} s",
+            ANSWER.as_secs()
+        ))),
+    }
 }
 
 async fn find_workloads(site: Arc<Site>, id: TenantId, tenant: Slot<()>) -> Result<Workloads, HarnessError> {
@@ -345,5 +389,19 @@ pub async fn start(site: &Site, place: Place, agent: AgentPod<'_>) -> Result<Age
     let pod::Started { ip, node } = started
         .await
         .map_err(|error| pod::advise(error, &site.settings.agent_image))?;
-    Ok(Agent::new(client.clone(), place, namespace, name, ip, node))
+    let agent = Agent::new(client.clone(), place, namespace, name, ip, node);
+    await_listening(&agent).await?;
+    Ok(agent)
+}
+
+/// A container that runs is ready for the kubelet before its program listens. The witness answers once all ports are bound.
+async fn await_listening(agent: &Agent) -> Result<(), HarnessError> {
+    let deadline = tokio::time::Instant::now() + LISTENING;
+    loop {
+        match agent.sightings().await {
+            Ok(_) => return Ok(()),
+            Err(error) if tokio::time::Instant::now() > deadline => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
 }

@@ -24,6 +24,8 @@ pub struct WorkloadPod {
     pub account: String,
     /// Whether the kubelet finds it ready: its own listener answers.
     pub ready: bool,
+    /// How often its containers were restarted.
+    pub restarts: i32,
 }
 
 /// What a tenant runs.
@@ -49,6 +51,17 @@ pub async fn await_serving(client: &kube::Client, tenant: &Tenant) -> Result<Wor
     let not_ready = provisioner::wait_ready(client, tenant, SERVING, &Silent)
         .await
         .err();
+    Ok(Workloads {
+        not_ready,
+        ..look(client, tenant).await?
+    })
+}
+
+/// Looks at what is there now.
+///
+/// # Errors
+/// As for [`await_serving`].
+pub async fn look(client: &kube::Client, tenant: &Tenant) -> Result<Workloads, HarnessError> {
     let namespace = tenant.namespace();
     let services = Api::<Service>::namespaced(client.clone(), &namespace);
     let service = within(
@@ -66,7 +79,7 @@ pub async fn await_serving(client: &kube::Client, tenant: &Tenant) -> Result<Wor
         worker: pods(client, &namespace, workload::WORKER).await?,
         service_ip,
         ready_endpoints: ready_endpoints(client, &namespace).await?,
-        not_ready,
+        not_ready: None,
     })
 }
 
@@ -95,7 +108,14 @@ fn workload_pod(pod: Pod) -> WorkloadPod {
         .iter()
         .flatten()
         .any(|each| each.type_ == "Ready" && each.status == "True");
+    let restarts = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .map(|each| each.restart_count)
+        .sum();
     WorkloadPod {
+        restarts,
         name: pod.metadata.name.unwrap_or_default(),
         ip: status.pod_ip,
         account: pod

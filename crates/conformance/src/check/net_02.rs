@@ -1,20 +1,21 @@
 //! NET-02: one tenant's pods cannot reach another's API. Three legs, since two rules stand in the way and losing either would be hidden by
 //! the other: A to B; an outsider to B, whom only B's ingress can stop; A to an open sink, from which only A's egress can keep it.
 
-use crate::agent::Try;
+use crate::agent::{Agent, Try};
 use crate::check::{Check, CheckInfo, Footprint, Profile, Schedule, Severity};
 use crate::context::{Context, own_listener, to_agent};
 use crate::error::HarnessError;
 use crate::names::workload::{API, API_PORT};
-use crate::probing::{self, CONTROL_TIMEOUT, Cell, DENIAL_TIMEOUT, Seen};
+use crate::probing::{self, CONTROL_TIMEOUT, Cell, DENIAL_TIMEOUT};
 use crate::resource::{Costume, Place, Resource};
 use crate::subject::{self, Subject};
 use crate::verdict::{Control, Observation, Observed, Verdict, judge_denied, prove};
-use crate::workloads::Workloads;
+use crate::workloads::{self, WorkloadPod, Workloads};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use probe::protocol::Protocol;
 use provisioner::TenantId;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The check.
@@ -76,15 +77,20 @@ impl Check for Net02 {
 }
 
 async fn judge(cx: &Context, from: &TenantId, to: &TenantId) -> Result<Verdict, HarnessError> {
-    let sources = cx.agents(from).await?;
     let outsider = cx.stage.agent(&Place::Outsider).await?;
     let sink = cx.stage.agent(&Place::Sink).await?;
-    let target = cx.stage.agent(&Place::Tenant(to.clone(), Costume::Api)).await?;
+    let (sources, mut missing) = cx.agents(from, &Costume::ALL).await;
+    let (targets, without) = cx.agents(to, &[Costume::Api]).await;
+    missing.extend(without);
     let workloads = cx.workloads(to).await?;
 
     let cells = |source: &str| {
         let mut cells = api_cells(cx, source, to, &workloads);
-        cells.push(to_agent(source, &target, Protocol::Tcp, API_PORT, DENIAL_TIMEOUT));
+        cells.extend(
+            targets
+                .iter()
+                .map(|target| to_agent(source, target, Protocol::Tcp, API_PORT, DENIAL_TIMEOUT)),
+        );
         cells
     };
     let from_tenant = sources.iter().map(|source| {
@@ -102,19 +108,25 @@ async fn judge(cx: &Context, from: &TenantId, to: &TenantId) -> Result<Verdict, 
         CONTROL_TIMEOUT,
     )];
     let outside_cells = cells("outsider");
-    let listener = [own_listener(&target, Protocol::Tcp, API_PORT)];
+    let alive = targets.iter().map(|target| async move {
+        probing::probe(target, &[own_listener(target, Protocol::Tcp, API_PORT)], &[]).await
+    });
     let (tenant, outside, alive) = futures::join!(
         join_all(from_tenant),
         probing::probe(&outsider, &outside_control, &outside_cells),
-        probing::probe(&target, &listener, &[]),
+        join_all(alive),
     );
 
-    let mut seen = Seen::default();
-    seen.merge(outside);
-    seen.merge(alive);
-    tenant.into_iter().for_each(|each| seen.merge(each));
-    seen.controls
-        .extend([api_ready(to, &workloads), cx.enforcement().await]);
+    let mut seen = outside;
+    tenant.into_iter().chain(alive).for_each(|each| seen.merge(each));
+    let agents: Vec<&Arc<Agent>> = sources.iter().chain(&targets).chain([&outsider, &sink]).collect();
+    seen.controls.push(cx.enforcement(&agents).await);
+    seen.controls.push(api_alive(
+        to,
+        &workloads,
+        workloads::look(&cx.site.cluster.client, cx.site.tenant(to)?).await,
+    ));
+    seen.probes.extend(missing);
     seen.probes.extend(unprobed(to, &workloads));
     Ok(judge_denied(&prove(&seen.controls), &seen.probes))
 }
@@ -162,20 +174,29 @@ fn api_cells(cx: &Context, source: &str, to: &TenantId, workloads: &Workloads) -
     cells
 }
 
-/// That B's API is alive: the kubelet, which policies let through, finds its listener ready.
-fn api_ready(to: &TenantId, workloads: &Workloads) -> Control {
-    let ready = workloads.api.iter().filter(|pod| pod.ready).count();
-    let claim = format!("{to} API is alive");
-    match (ready, workloads.ready_endpoints) {
-        (0, _) => Control {
-            claim,
-            holds: Err("no pod of it is ready: see PROV-13".to_owned()),
-        },
-        (pods, endpoints) => Control {
-            claim,
-            holds: Ok(format!("{pods} pod(s) ready, {endpoints} endpoint(s)")),
-        },
-    }
+/// That B's API was alive all the time: the kubelet, which policies let through, found its listener ready before the probes and after
+/// them, in the same pods, which did not restart.
+fn api_alive(to: &TenantId, before: &Workloads, after: Result<Workloads, HarnessError>) -> Control {
+    let claim = format!("{to} API is alive, before and after");
+    let ready = |workloads: &Workloads| -> Vec<WorkloadPod> {
+        workloads.api.iter().filter(|pod| pod.ready).cloned().collect()
+    };
+    let holds = match after {
+        Err(error) => Err(error.to_string()),
+        Ok(_) if ready(before).is_empty() => Err("no pod of it was ready: see PROV-13".to_owned()),
+        Ok(after) if ready(&after) != ready(before) => {
+            Err("its pods were replaced, restarted or lost readiness meanwhile".to_owned())
+        }
+        Ok(after) if after.ready_endpoints == 0 && before.ready_endpoints > 0 => {
+            Err("its Service lost its endpoints meanwhile".to_owned())
+        }
+        Ok(after) => Ok(format!(
+            "{} pod(s) ready, {} endpoint(s)",
+            ready(&after).len(),
+            after.ready_endpoints
+        )),
+    };
+    Control { claim, holds }
 }
 
 /// Addresses that should have been probed, and could not be.
@@ -203,36 +224,56 @@ fn unprobed(to: &TenantId, workloads: &Workloads) -> Vec<Observed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workloads::WorkloadPod;
     use rstest::rstest;
 
-    fn workloads(ready: bool, endpoints: usize) -> Workloads {
-        let pod = WorkloadPod {
-            name: "p".into(),
+    fn pod(name: &str, ready: bool, restarts: i32) -> WorkloadPod {
+        WorkloadPod {
+            name: name.into(),
             ip: Some("10.0.0.1".into()),
             account: "sa-b".into(),
             ready,
-        };
+            restarts,
+        }
+    }
+    fn workloads(api: WorkloadPod, ready_endpoints: usize) -> Workloads {
+        let service_ip = Some("10.96.0.9".into());
         Workloads {
-            api: vec![pod],
+            api: vec![api],
             worker: vec![],
-            service_ip: Some("10.96.0.9".into()),
-            ready_endpoints: endpoints,
+            service_ip,
+            ready_endpoints,
             not_ready: None,
         }
     }
+    fn alive() -> Workloads {
+        workloads(pod("p", true, 0), 1)
+    }
 
     #[rstest]
-    #[case::alive(workloads(true, 1), true, 0)]
-    #[case::dead(workloads(false, 0), false, 2)]
-    #[case::without_endpoints(workloads(true, 0), true, 1)]
+    #[case::alive(alive(), Ok(alive()), true)]
+    #[case::dead(workloads(pod("p", false, 0), 0), Ok(workloads(pod("p", false, 0), 0)), false)]
+    #[case::died_meanwhile(alive(), Ok(workloads(pod("p", false, 0), 0)), false)]
+    #[case::restarted_meanwhile(alive(), Ok(workloads(pod("p", true, 1), 1)), false)]
+    #[case::replaced_meanwhile(alive(), Ok(workloads(pod("q", true, 0), 1)), false)]
+    #[case::lost_its_endpoints(alive(), Ok(workloads(pod("p", true, 0), 0)), false)]
+    #[case::not_to_be_asked(alive(), Err(HarnessError::new("500")), false)]
     fn a_dead_api_is_never_an_isolated_one(
-        #[case] workloads: Workloads,
-        #[case] alive: bool,
-        #[case] gaps: usize,
+        #[case] before: Workloads,
+        #[case] after: Result<Workloads, HarnessError>,
+        #[case] expected: bool,
     ) {
         let to = TenantId::try_from("b").unwrap();
-        assert_eq!(api_ready(&to, &workloads).holds.is_ok(), alive);
-        assert_eq!(unprobed(&to, &workloads).len(), gaps);
+        assert_eq!(api_alive(&to, &before, after).holds.is_ok(), expected);
+    }
+
+    #[rstest]
+    #[case::alive(alive(), 0)]
+    #[case::without_endpoints(workloads(pod("p", true, 0), 0), 1)]
+    #[case::dead(workloads(pod("p", false, 0), 0), 2)]
+    fn an_address_that_cannot_be_probed_is_undecided(#[case] workloads: Workloads, #[case] gaps: usize) {
+        assert_eq!(
+            unprobed(&TenantId::try_from("b").unwrap(), &workloads).len(),
+            gaps
+        );
     }
 }

@@ -8,7 +8,7 @@ use crate::context::{Context, own_listener, to_agent};
 use crate::error::HarnessError;
 use crate::names::AGENT_PORTS;
 use crate::names::workload::API_PORT;
-use crate::probing::{self, CONTROL_TIMEOUT, Cell, DENIAL_TIMEOUT, Seen};
+use crate::probing::{self, CONTROL_TIMEOUT, Cell, DENIAL_TIMEOUT};
 use crate::resource::{Costume, Place, Resource};
 use crate::subject::{self, Subject};
 use crate::verdict::{Verdict, judge_denied, prove};
@@ -77,14 +77,12 @@ impl Check for Net03 {
 }
 
 async fn judge(cx: &Context, from: &TenantId, to: &TenantId) -> Result<Verdict, HarnessError> {
-    let sources = cx.agents(from).await?;
     let outsider = cx.stage.agent(&Place::Outsider).await?;
     let sink = cx.stage.agent(&Place::Sink).await?;
+    let (sources, mut missing) = cx.agents(from, &Costume::ALL).await;
+    let (targets, without) = cx.agents(to, &TARGETS).await;
+    missing.extend(without);
     let workloads = cx.workloads(to).await?;
-    let mut targets = Vec::new();
-    for costume in TARGETS {
-        targets.push(cx.stage.agent(&Place::Tenant(to.clone(), costume)).await?);
-    }
 
     let cells = |source: &str| {
         let mut cells: Vec<Cell> = targets
@@ -100,21 +98,29 @@ async fn judge(cx: &Context, from: &TenantId, to: &TenantId) -> Result<Verdict, 
     });
     let outside_controls = on_every_port("outsider", &sink, CONTROL_TIMEOUT);
     let outside_cells = cells("outsider");
-    let alive = targets.iter().map(|target| async move {
-        let listeners = AGENT_PORTS.map(|port| own_listener(target, Protocol::Tcp, port));
-        probing::probe(target, &listeners, &[]).await
-    });
+    let alive = targets
+        .iter()
+        .map(|target| async move { probing::probe(target, &own_listeners(target), &[]).await });
     let (tenant, outside, alive) = futures::join!(
         join_all(from_tenant),
         probing::probe(&outsider, &outside_controls, &outside_cells),
         join_all(alive),
     );
 
-    let mut seen = Seen::default();
-    seen.merge(outside);
+    let mut seen = outside;
     tenant.into_iter().chain(alive).for_each(|each| seen.merge(each));
-    seen.controls.push(cx.enforcement().await);
+    let agents: Vec<&Arc<Agent>> = sources.iter().chain(&targets).chain([&outsider, &sink]).collect();
+    seen.controls.push(cx.enforcement(&agents).await);
+    seen.probes.extend(missing);
     Ok(judge_denied(&prove(&seen.controls), &seen.probes))
+}
+
+fn own_listeners(target: &Arc<Agent>) -> Vec<Cell> {
+    let both = AGENT_PORTS
+        .iter()
+        .flat_map(|port| [(Protocol::Tcp, *port), (Protocol::Udp, *port)]);
+    both.map(|(protocol, port)| own_listener(target, protocol, port))
+        .collect()
 }
 
 fn on_every_port(source: &str, target: &Arc<Agent>, timeout: Duration) -> Vec<Cell> {

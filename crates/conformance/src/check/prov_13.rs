@@ -7,7 +7,7 @@ use crate::error::HarnessError;
 use crate::resource::Resource;
 use crate::subject::{self, Subject};
 use crate::verdict::{Cause, Evidence, Finding, Verdict};
-use crate::workloads::Workloads;
+use crate::workloads::{WorkloadPod, Workloads};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use provisioner::{NotReady, Reason, TenantId};
@@ -65,7 +65,7 @@ fn judge(tenant: &TenantId, workloads: &Workloads) -> Verdict {
         if findings.is_empty() {
             return Verdict::Inconclusive(Cause {
                 what: not_ready.to_string(),
-                hint: Some("this is the node's, the scheduler's or the registry's doing, and says nothing about the tenant".to_owned()),
+                hint: Some(advice(not_ready).to_owned()),
             });
         }
     }
@@ -83,13 +83,17 @@ fn judge(tenant: &TenantId, workloads: &Workloads) -> Verdict {
     Verdict::Passed(Evidence {
         summary: format!(
             "{} API and {} worker pod(s) ready as sa-{tenant}; {} endpoint(s) serve",
-            workloads.api.len(),
-            workloads.worker.len(),
+            ready(&workloads.api),
+            ready(&workloads.worker),
             workloads.ready_endpoints
         ),
         observed: observed(workloads),
         ..Evidence::default()
     })
+}
+
+fn ready(pods: &[WorkloadPod]) -> usize {
+    pods.iter().filter(|pod| pod.ready).count()
 }
 
 fn foreign_accounts(tenant: &TenantId, workloads: &Workloads) -> Vec<Finding> {
@@ -110,14 +114,19 @@ fn foreign_accounts(tenant: &TenantId, workloads: &Workloads) -> Vec<Finding> {
 }
 
 /// What the workload or the templates are to blame for: its container ran and does not serve, or the tenant's own rules refused it. What
-/// node, scheduler or registry do is nobody's broken promise.
+/// node, scheduler or registry do is nobody's broken promise; pods that run behind a Service that finds none of them are.
 fn own_faults(not_ready: &NotReady) -> Vec<Finding> {
+    let only_endpoints = not_ready
+        .missing
+        .iter()
+        .all(|missing| missing.reason == Reason::NoEndpoints);
     let mut findings = Vec::new();
     for missing in &not_ready.missing {
-        let own = matches!(
-            missing.reason,
-            Reason::Quota | Reason::LimitRange | Reason::PodSecurity | Reason::Crash | Reason::Probe
-        );
+        let own = match missing.reason {
+            Reason::Quota | Reason::LimitRange | Reason::PodSecurity | Reason::Crash | Reason::Probe => true,
+            Reason::NoEndpoints => only_endpoints,
+            _ => false,
+        };
         if own {
             findings.push(Finding {
                 expected: format!("{} is ready", missing.object),
@@ -126,6 +135,16 @@ fn own_faults(not_ready: &NotReady) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// What to do where nothing can be concluded.
+fn advice(not_ready: &NotReady) -> &'static str {
+    let elsewhere = |reason| matches!(reason, Reason::Image | Reason::Scheduling | Reason::Node);
+    if not_ready.missing.iter().any(|missing| elsewhere(missing.reason)) {
+        "this is the node's, the scheduler's or the registry's doing, and says nothing about the tenant"
+    } else {
+        "kubectl describe what is named, and look at its events"
+    }
 }
 
 fn observed(workloads: &Workloads) -> Vec<String> {
@@ -141,12 +160,12 @@ fn observed(workloads: &Workloads) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workloads::WorkloadPod;
     use provisioner::{Missing, ObjectRef};
     use rstest::rstest;
 
     fn workloads(account: &str, reason: Option<Reason>) -> Workloads {
         let pod = |name: &str| WorkloadPod {
+            restarts: 0,
             name: name.into(),
             ip: Some("10.0.0.1".into()),
             account: account.into(),
@@ -182,6 +201,8 @@ mod tests {
     #[case::does_not_serve("sa-a", Some(Reason::Probe), "failed")]
     #[case::refused_by_quota("sa-a", Some(Reason::Quota), "failed")]
     #[case::refused_by_pod_security("sa-a", Some(Reason::PodSecurity), "failed")]
+    #[case::no_endpoints("sa-a", Some(Reason::NoEndpoints), "failed")]
+    #[case::refused_by_others("sa-a", Some(Reason::Refused), "inconclusive")]
     #[case::no_image("sa-a", Some(Reason::Image), "inconclusive")]
     #[case::no_room("sa-a", Some(Reason::Scheduling), "inconclusive")]
     #[case::bad_node("sa-a", Some(Reason::Node), "inconclusive")]

@@ -52,19 +52,26 @@ impl Check for Prov14 {
             let before = cx.before_clean_up.get().cloned();
             let before = before.unwrap_or_else(|| Err(HarnessError::new("nobody looked before clean-up")));
             let found = removal::of_run(&cx.site.cluster.client, cx.site.mark.run.as_str()).await?;
-            Ok(judge(
-                before.map(|found| found.len()).map_err(|error| error.what),
-                &found,
-            ))
+            Ok(judge(before.map_err(|error| error.what), &found))
         }
         .boxed()
+    }
+}
+
+/// How many of the run's objects the search found before clean-up; an error where it missed one that the ledger had.
+pub(crate) fn seen_before(found: &[Entry], ledger: &[Entry]) -> Result<usize, HarnessError> {
+    match ledger.iter().find(|entry| !found.contains(entry)) {
+        None => Ok(found.len()),
+        Some(missed) => Err(HarnessError::new(format!(
+            "it did not find {missed}, which was there"
+        ))),
     }
 }
 
 fn judge(before: Result<usize, String>, after: &[Entry]) -> Verdict {
     let holds = match before {
         Ok(0) => Err("it found nothing of this run then, though there was something".to_owned()),
-        Ok(count) => Ok(format!("{count} object(s) of this run found before clean-up")),
+        Ok(count) => Ok(format!("all {count} object(s) of this run found before clean-up")),
         Err(why) => Err(why),
     };
     let control = Control {
@@ -130,6 +137,17 @@ mod tests {
         #[case] expected: &str,
     ) {
         assert_eq!(judge(before, &after).word(), expected);
+    }
+
+    #[test]
+    fn a_search_that_misses_one_object_of_the_ledger_is_no_control() {
+        let other = Entry {
+            kind: Kind::Namespace,
+            namespace: None,
+            name: "n".into(),
+        };
+        assert_eq!(seen_before(&[entry(), other.clone()], &[entry()]), Ok(2));
+        assert!(seen_before(&[entry()], &[entry(), other]).is_err());
     }
 
     #[test]

@@ -36,7 +36,7 @@ static INFO: CheckInfo = CheckInfo {
     severity: Severity::High,
     footprint: Footprint::OwnObjects,
     why: "A tenant that can take more than its share takes it from its neighbours on the same nodes.",
-    how: "For requests and limits of CPU and memory, a pod that complies with everything else asks for just more than that one dimension allows (server-side dry run): the quota must refuse it and name the dimension. Controls: a pod that asks for all that is left of the dimension is admitted; the quota's usage follows a pod that is really created and deleted. A Deployment beyond the quota is accepted, and its ReplicaSet must report the refusal.",
+    how: "For requests and limits of CPU and memory, a pod that complies with everything else asks for one millicore or mebibyte more than is left of that one dimension (server-side dry run): the quota must refuse it and name the dimension. Controls: a pod that asks for all that is left of the dimension is admitted; the quota's usage follows a pod that is really created and deleted. A Deployment beyond the quota is accepted, and its ReplicaSet must report the refusal.",
     remedy: "bring the ResourceQuota back to what the tenant's file says (provisioner apply); kubectl describe quota shows what is in force",
     schedule: Schedule::Concurrent,
     timeout: Duration::from_secs(240),
@@ -114,7 +114,7 @@ async fn judge(cx: &Context, id: &TenantId) -> Result<Verdict, HarnessError> {
         }
     }
     controls.push(usage_follows(cx, id).await);
-    probes.push(deployment_beyond(cx, tenant).await?);
+    probes.push(deployment_beyond(cx, tenant).await);
     Ok(with_findings(judge_denied(&prove(&controls), &probes), refused))
 }
 
@@ -175,24 +175,47 @@ async fn dry_run(
     }
 }
 
-/// A pod for just more than a dimension allows.
+/// A pod for just more than what is left of a dimension: a quota that was raised by anything admits it.
 async fn beyond(cx: &Context, tenant: &Tenant, dimension: Dimension) -> Observed {
-    let units = dimension.promised(tenant) + 1;
-    let what = format!(
-        "{}: pod with {}={}",
-        tenant.id,
-        dimension.key(),
-        dimension.write(units)
-    );
-    let observation = match dry_run(cx, tenant, &dimension.resources(units)).await {
-        Ok(Ok(())) => Observation::Reached(format!(
-            "admitted, though {} is promised",
-            dimension.write(units - 1)
-        )),
-        Ok(Err(denial)) => refusal(&denial, dimension),
-        Err(error) => Observation::Broken(error.to_string()),
+    let promised = dimension.promised(tenant);
+    let asked = at_rest(cx, tenant, dimension, |used| (promised - used.floor + 1).max(1)).await;
+    let pod = |units| {
+        format!(
+            "{}: pod with {}={}",
+            tenant.id,
+            dimension.key(),
+            dimension.write(units)
+        )
     };
-    Observed { what, observation }
+    match asked {
+        Err(error) => {
+            let what = format!("{}: pod beyond {}", tenant.id, dimension.key());
+            Observed {
+                what,
+                observation: Observation::Broken(error.to_string()),
+            }
+        }
+        Ok(Asked {
+            units,
+            used,
+            answer: Ok(()),
+        }) => Observed {
+            what: pod(units),
+            observation: Observation::Reached(format!(
+                "admitted, with {} used and {} promised",
+                dimension.write(used.floor),
+                dimension.write(promised)
+            )),
+        },
+        Ok(Asked {
+            units,
+            answer: Err(denial),
+            ..
+        }) => Observed {
+            what: pod(units),
+            observation: refusal(&denial, dimension),
+        },
+    }
 }
 
 /// Only the quota's own refusal, for this dimension, is the denial that was promised.
@@ -211,59 +234,97 @@ fn refusal(denial: &Denial, dimension: Dimension) -> Observation {
 
 /// A pod for all that is left of a dimension: admitted it is a control; refused by the quota, the tenant has less than promised.
 async fn within_quota(cx: &Context, tenant: &Tenant, dimension: Dimension) -> Result<Control, Finding> {
-    let claim = |what: &str| format!("{}: {what}", tenant.id);
+    let promised = dimension.promised(tenant);
+    let claim = |what: String| format!("{}: {what}", tenant.id);
     let broken = |why: String| {
         Ok(Control {
-            claim: claim(&format!("a pod within {}", dimension.key())),
+            claim: claim(format!("a pod within {}", dimension.key())),
             holds: Err(why),
         })
     };
-    let used = match used(&cx.site.cluster.client, &tenant.namespace(), dimension).await {
-        Ok(used) => used,
+    let asked = match at_rest(cx, tenant, dimension, |used| (promised - used.ceiling).max(1)).await {
+        Ok(asked) => asked,
         Err(error) => return broken(error.to_string()),
     };
-    let left = dimension.promised(tenant) - used;
-    if left < 1 {
-        let (used, promised) = (dimension.write(used), dimension.write(dimension.promised(tenant)));
-        return broken(format!("the quota is used up already: {used} of {promised}"));
-    }
-    let asked = format!(
+    let used = dimension.write(asked.used.floor);
+    let pod = claim(format!(
         "a pod with all that is left, {}={}",
         dimension.key(),
-        dimension.write(left)
-    );
-    match dry_run(cx, tenant, &dimension.resources(left)).await {
-        Ok(Ok(())) => Ok(Control {
-            claim: claim(&asked),
+        dimension.write(asked.units)
+    ));
+    match asked.answer {
+        _ if asked.used.ceiling >= promised => broken(format!(
+            "the quota is used up already: {used} of {}",
+            dimension.write(promised)
+        )),
+        Ok(()) => Ok(Control {
+            claim: pod,
             holds: Ok("admitted".to_owned()),
         }),
-        Ok(Err(Denial::Quota { name, dimensions }))
-            if dimensions.iter().any(|each| each == dimension.key()) =>
-        {
-            let promised = dimension.write(dimension.promised(tenant));
+        Err(Denial::Quota { name, dimensions }) if dimensions.iter().any(|each| each == dimension.key()) => {
             Err(Finding {
                 expected: format!(
-                    "{} is admitted: {promised} promised, {} used",
-                    claim(&asked),
-                    dimension.write(used)
+                    "{pod} is admitted: {} promised, {used} used",
+                    dimension.write(promised)
                 ),
                 seen: format!("quota {name} refused it"),
             })
         }
-        Ok(Err(denial)) => broken(format!("refused: {denial:?}")),
-        Err(error) => broken(error.to_string()),
+        Err(Denial::Quota { dimensions, .. }) => broken(format!(
+            "it cannot be asked for by itself: less is left of {}",
+            dimensions.join(", ")
+        )),
+        Err(denial) => broken(format!("refused: {denial:?}")),
     }
 }
 
-/// What the quotas count as used. Several may count the same: the largest is the one that binds.
-async fn used(client: &kube::Client, namespace: &str, dimension: Dimension) -> Result<i128, HarnessError> {
+/// A dry run, and the usage that stood still around it.
+struct Asked {
+    units: i128,
+    used: Used,
+    answer: Result<(), Denial>,
+}
+
+/// Asks for an amount that follows from the usage, and again where the usage moved meanwhile: a tenant may be at work.
+async fn at_rest(
+    cx: &Context,
+    tenant: &Tenant,
+    dimension: Dimension,
+    amount: impl Fn(Used) -> i128,
+) -> Result<Asked, HarnessError> {
+    const TRIES: usize = 5;
+    let (client, namespace) = (&cx.site.cluster.client, tenant.namespace());
+    for _ in 0..TRIES {
+        let used = usage(client, &namespace, dimension).await?.unwrap_or_default();
+        let units = amount(used);
+        let answer = dry_run(cx, tenant, &dimension.resources(units)).await?;
+        if usage(client, &namespace, dimension).await?.unwrap_or_default() == used {
+            return Ok(Asked { units, used, answer });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Err(HarnessError::new(format!(
+        "the use of {} moved during each of {TRIES} tries: the tenant is busy",
+        dimension.key()
+    )))
+}
+
+/// What is used of a dimension, in its unit, rounded down and up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Used {
+    floor: i128,
+    ceiling: i128,
+}
+
+/// What the quotas count as used; several may count the same, and the largest binds. Nothing where none counts it.
+async fn usage(
+    client: &kube::Client,
+    namespace: &str,
+    dimension: Dimension,
+) -> Result<Option<Used>, HarnessError> {
     let quotas = Api::<ResourceQuota>::namespaced(client.clone(), namespace);
-    let list = within(
-        ANSWER,
-        format!("list resourcequotas in namespace {namespace}"),
-        quotas.list(&ListParams::default()),
-    )
-    .await?;
+    let doing = format!("list resourcequotas in namespace {namespace}");
+    let list = within(ANSWER, doing, quotas.list(&ListParams::default())).await?;
     let mut most = None;
     for quota in list.items {
         let used = quota.status.and_then(|status| status.used).unwrap_or_default();
@@ -271,18 +332,14 @@ async fn used(client: &kube::Client, namespace: &str, dimension: Dimension) -> R
             .get(dimension.key())
             .and_then(|quantity| quantity.0.parse::<Quantity>().ok())
         {
-            // Rounded up, so that "all that is left" never asks for a fraction too much.
-            let exact = dimension.units(&quantity);
-            let rounded = if dimension.is_cpu() { exact } else { exact + 1 };
-            most = most.max(Some(rounded));
+            let floor = dimension.units(&quantity);
+            most = most.max(Some(Used {
+                floor,
+                ceiling: dimension.units_rounded_up(&quantity),
+            }));
         }
     }
-    most.ok_or_else(|| {
-        HarnessError::new(format!(
-            "no quota in namespace {namespace} counts {}",
-            dimension.key()
-        ))
-    })
+    Ok(most)
 }
 
 /// Usage follows a pod that is really created, and its deletion.
@@ -295,41 +352,54 @@ async fn usage_follows(cx: &Context, tenant: &TenantId) -> Control {
 }
 
 async fn follow(cx: &Context, tenant: &TenantId) -> Result<String, HarnessError> {
+    const TRIES: usize = 3;
+    let mut moved = None;
+    for _ in 0..TRIES {
+        match follow_once(cx, tenant).await? {
+            Ok(seen) => return Ok(seen),
+            Err(late) => moved = Some(late),
+        }
+    }
+    Err(moved.unwrap_or_else(|| HarnessError::new("not tried")))
+}
+
+/// One pod's life, as the quota counts it; the inner error is usage that went elsewhere, which another pod of the tenant may have caused.
+async fn follow_once(cx: &Context, tenant: &TenantId) -> Result<Result<String, HarnessError>, HarnessError> {
     const AMOUNT: i128 = 7;
     let (site, namespace) = (&cx.site, tenant.namespace());
     let client = &site.cluster.client;
     let entry = real_pod(tenant, &site.mark.run);
     let resources = Dimension::LimitsCpu.resources(AMOUNT);
-    let pod = manifest::inert_pod(
-        &site.mark,
-        &entry.name,
-        &namespace,
-        &site.settings.agent_image,
-        &resources,
-    );
-    let before = used(client, &namespace, Dimension::LimitsCpu).await?;
+    let image = &site.settings.agent_image;
+    let pod = manifest::inert_pod(&site.mark, &entry.name, &namespace, image, &resources);
+    let nothing = || HarnessError::new(format!("no quota in namespace {namespace} counts limits.cpu"));
+    let before = usage(client, &namespace, Dimension::LimitsCpu)
+        .await?
+        .ok_or_else(nothing)?
+        .floor;
     site.ledger.create(client, pod).await?;
     let created = await_used(client, &namespace, before + AMOUNT).await;
-    let failed = removal::remove(
-        client,
-        site.mark.run.as_str(),
-        &[entry],
-        FOLLOWS_WITHIN,
-        &|entry| site.ledger.gone(entry),
-    )
+    let run = site.mark.run.as_str();
+    let failed = removal::remove(client, run, &[entry], FOLLOWS_WITHIN, &|entry| {
+        site.ledger.gone(entry)
+    })
     .await;
-    created?;
     if let Some((entry, why)) = failed.into_iter().next() {
         return Err(HarnessError::new(format!("delete {entry}: {why}")));
     }
-    await_used(client, &namespace, before).await?;
-    Ok(format!("limits.cpu {before}m, {}m, {before}m", before + AMOUNT))
+    let deleted = await_used(client, &namespace, before).await;
+    Ok(created
+        .and(deleted)
+        .map(|()| format!("limits.cpu {before}m, {}m, {before}m", before + AMOUNT)))
 }
 
 async fn await_used(client: &kube::Client, namespace: &str, expected: i128) -> Result<(), HarnessError> {
-    let deadline = tokio::time::Instant::now() + FOLLOWS_WITHIN;
+    let deadline = tokio::time::Instant::now() + FOLLOWS_WITHIN / 3;
     loop {
-        let seen = used(client, namespace, Dimension::LimitsCpu).await?;
+        let seen = usage(client, namespace, Dimension::LimitsCpu)
+            .await?
+            .unwrap_or_default()
+            .floor;
         if seen == expected {
             return Ok(());
         }
@@ -343,34 +413,33 @@ async fn await_used(client: &kube::Client, namespace: &str, expected: i128) -> R
 }
 
 /// A Deployment beyond the quota: accepted, and its ReplicaSet reports the quota's refusal.
-async fn deployment_beyond(cx: &Context, tenant: &Tenant) -> Result<Observed, HarnessError> {
+async fn deployment_beyond(cx: &Context, tenant: &Tenant) -> Observed {
     let (site, namespace) = (&cx.site, tenant.namespace());
+    let (client, run) = (&site.cluster.client, site.mark.run.as_str());
     let entry = deployment(&tenant.id, &site.mark.run);
     let dimension = Dimension::LimitsCpu;
     let units = dimension.promised(tenant) + 1;
-    let resources = dimension.resources(units);
-    let object = manifest::inert_deployment(
-        &site.mark,
-        &entry.name,
-        &namespace,
-        &site.settings.agent_image,
-        &resources,
-    );
-    site.ledger.create(&site.cluster.client, object).await?;
-    let observation = await_refusal(&site.cluster.client, &namespace, &entry.name).await;
-    let run = site.mark.run.as_str();
-    // What cannot be removed now stays in the ledger, and is tried again at the end.
-    removal::remove(&site.cluster.client, run, &[entry], FOLLOWS_WITHIN, &|entry| {
-        site.ledger.gone(entry);
-    })
-    .await;
+    let (image, resources) = (&site.settings.agent_image, dimension.resources(units));
+    let object = manifest::inert_deployment(&site.mark, &entry.name, &namespace, image, &resources);
     let what = format!(
         "{}: Deployment of a pod with {}={}",
         tenant.id,
         dimension.key(),
         dimension.write(units)
     );
-    Ok(Observed { what, observation })
+    if let Err(error) = site.ledger.create(client, object).await {
+        return Observed {
+            what,
+            observation: Observation::Broken(error.to_string()),
+        };
+    }
+    let observation = await_refusal(client, &namespace, &entry.name).await;
+    // What cannot be removed now stays in the ledger, and is tried again at the end.
+    removal::remove(client, run, &[entry], FOLLOWS_WITHIN, &|entry| {
+        site.ledger.gone(entry)
+    })
+    .await;
+    Observed { what, observation }
 }
 
 async fn await_refusal(client: &kube::Client, namespace: &str, name: &str) -> Observation {

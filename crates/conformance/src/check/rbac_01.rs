@@ -7,11 +7,12 @@ use crate::context::Context;
 use crate::denial::classify;
 use crate::error::{HarnessError, chain, within};
 use crate::manifest::{self, Mark};
+use crate::probing::combine;
 use crate::resource::Resource;
 use crate::subject::{self, Subject};
 use crate::verdict::{Control, Observation, Observed, Verdict, judge_denied, prove};
-use futures::FutureExt;
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use http::Request;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -38,6 +39,12 @@ static INFO: CheckInfo = CheckInfo {
 
 /// How long the minted token lives: the shortest that the API server grants.
 const TOKEN_SECONDS: i64 = 600;
+/// How long a binding may take until the authorizer knows it.
+const IN_FORCE_WITHIN: Duration = Duration::from_secs(10);
+/// Between the two rounds of requests.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Requests under way at once: on clusters that are not local they wait for their turn, which counts against their time.
+const CONCURRENCY: usize = 8;
 /// The verbs of a tenant's Role.
 const VERBS: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
 /// The resources of a tenant's Role, with the path of their API.
@@ -81,51 +88,77 @@ impl Check for Rbac01 {
 async fn judge(cx: &Context, from: &TenantId, to: &TenantId) -> Result<Verdict, HarnessError> {
     cx.stage.tenant(from).await?;
     cx.stage.tenant(to).await?;
-    let token = mint(&cx.site.cluster.client, from).await?;
-    let client = cx.site.cluster.client_with_token(token)?;
-    let account = identity(&client, from).await?;
+    let client = act_as(cx, from).await?;
+    // The neighbour's own rights are in force: so would a right be that was given in its namespace to somebody else.
+    let neighbour = own_control(cx, &act_as(cx, to).await?, to).await;
+    let before = own_control(cx, &client, from).await;
+    let first = ask_all(cx, &client, from, to).await;
+    // API servers learn of bindings one after the other, and late.
+    tokio::time::sleep(AGAIN).await;
+    let second = ask_all(cx, &client, from, to).await;
+    let after = own_control(cx, &client, from).await;
+    let both = first.into_iter().zip(second).map(|(first, second)| Observed {
+        observation: combine(first.observation, second.observation),
+        what: first.what,
+    });
+    Ok(judge_denied(
+        &prove(&[before, neighbour, after]),
+        &both.collect::<Vec<_>>(),
+    ))
+}
 
-    let own = ask(
-        &client,
-        &Access {
-            namespace: &from.namespace(),
+/// A client of the tenant's account, which the API server takes for that account.
+async fn act_as(cx: &Context, tenant: &TenantId) -> Result<kube::Client, HarnessError> {
+    let token = mint(&cx.site.cluster.client, tenant).await?;
+    let client = cx.site.cluster.client_with_token(token)?;
+    identity(&client, tenant).await?;
+    Ok(client)
+}
+
+/// A tenant's account lists pods in its own namespace, soon after the binding was made.
+async fn own_control(cx: &Context, client: &kube::Client, tenant: &TenantId) -> Control {
+    let namespace = tenant.namespace();
+    let what = format!("system:serviceaccount:{namespace}:sa-{tenant} lists pods in {namespace}");
+    let deadline = tokio::time::Instant::now() + IN_FORCE_WITHIN;
+    loop {
+        let access = Access {
+            namespace: &namespace,
             verb: "list",
             resource: RESOURCES[0],
-        },
-        cx,
-    )
-    .await;
-    let claim = format!("{account} lists pods in {}", from.namespace());
-    let control = Control::reached(&Observed {
-        what: claim,
-        observation: own,
-    });
-
-    let namespace = to.namespace();
-    let accesses = RESOURCES
-        .iter()
-        .flat_map(|resource| VERBS.iter().map(|verb| (*verb, *resource)));
-    let asked = accesses.map(|(verb, resource)| {
-        let (client, namespace) = (client.clone(), namespace.as_str());
-        async move {
-            let observation = ask(
-                &client,
-                &Access {
-                    namespace,
-                    verb,
-                    resource,
-                },
-                cx,
-            )
-            .await;
-            Observed {
-                what: format!("sa-{from} may {verb} {} in {namespace}", resource.0),
-                observation,
-            }
+        };
+        let observation = ask(client, &access, cx).await;
+        if matches!(observation, Observation::Reached(_)) || tokio::time::Instant::now() > deadline {
+            return Control::reached(&Observed { what, observation });
         }
-    });
-    let observed = join_all(asked).await;
-    Ok(judge_denied(&prove(&[control]), &observed))
+        tokio::time::sleep(AGAIN / 4).await;
+    }
+}
+
+/// Every verb on every resource, once.
+async fn ask_all(cx: &Context, client: &kube::Client, from: &TenantId, to: &TenantId) -> Vec<Observed> {
+    let namespace = to.namespace();
+    let mut asked: Vec<BoxFuture<'_, Observed>> = Vec::new();
+    for resource in RESOURCES {
+        for verb in VERBS {
+            let namespace = namespace.as_str();
+            let what = format!("sa-{from} may {verb} {} in {namespace}", resource.0);
+            let access = Access {
+                namespace,
+                verb,
+                resource,
+            };
+            asked.push(
+                async move {
+                    Observed {
+                        observation: ask(client, &access, cx).await,
+                        what,
+                    }
+                }
+                .boxed(),
+            );
+        }
+    }
+    futures::stream::iter(asked).buffered(CONCURRENCY).collect().await
 }
 
 /// A token for the tenant's account.
@@ -154,12 +187,12 @@ async fn mint(client: &kube::Client, tenant: &TenantId) -> Result<String, Harnes
         .ok_or_else(|| HarnessError::new(format!("no token came for {account}")))
 }
 
-/// Who the token is taken for; anybody but the tenant's account would make every answer worthless.
-async fn identity(client: &kube::Client, tenant: &TenantId) -> Result<String, HarnessError> {
+/// The token is the tenant's account's: anybody else's would make every answer worthless.
+async fn identity(client: &kube::Client, tenant: &TenantId) -> Result<(), HarnessError> {
     let expected = format!("system:serviceaccount:{}:sa-{tenant}", tenant.namespace());
     let found = user(client).await?;
     if found == expected {
-        return Ok(found);
+        return Ok(());
     }
     Err(HarnessError::new(format!(
         "the minted token is {found}'s, expected {expected}'s"
@@ -186,7 +219,7 @@ async fn ask(client: &kube::Client, access: &Access<'_>, cx: &Context) -> Observ
     }
 }
 
-/// The request: reads are real and short (`limit=1`, metadata only), changes are dry runs, and the name is the run's own.
+/// The request: reads are real, of metadata only, and of the run's own name or one object; changes are dry runs, at the run's own name.
 fn request(access: &Access<'_>, mark: &Mark, image: &str) -> Result<Request<Vec<u8>>, http::Error> {
     let (plural, prefix) = access.resource;
     let all = format!("{prefix}/namespaces/{}/{plural}", access.namespace);
@@ -196,18 +229,31 @@ fn request(access: &Access<'_>, mark: &Mark, image: &str) -> Result<Request<Vec<
             .to_string()
             .into_bytes()
     };
-    let metadata = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+    // Metadata only, and never anything else: where a Secret may be read, its content must not come here.
+    let metadata = |kind: &str| format!("application/json;as={kind};g=meta.k8s.io;v=v1");
+    let (object, list) = (
+        metadata("PartialObjectMetadata"),
+        metadata("PartialObjectMetadataList"),
+    );
     let request = Request::builder().header("Content-Type", "application/json");
     match access.verb {
-        "get" => request.method("GET").uri(one).body(Vec::new()),
+        "get" => request
+            .method("GET")
+            .uri(one)
+            .header("Accept", object)
+            .body(Vec::new()),
         "list" => request
             .method("GET")
             .uri(format!("{all}?limit=1"))
-            .header("Accept", metadata)
+            .header("Accept", list)
             .body(Vec::new()),
         "watch" => request
             .method("GET")
-            .uri(format!("{all}?watch=1&timeoutSeconds=1"))
+            .uri(format!(
+                "{all}?watch=1&timeoutSeconds=1&fieldSelector=metadata.name%3D{}",
+                mark.run.owner()
+            ))
+            .header("Accept", object)
             .body(Vec::new()),
         "create" => request
             .method("POST")
@@ -257,21 +303,40 @@ mod tests {
 
     const ACCOUNT: &str = "system:serviceaccount:ai-agents-a:sa-a";
 
+    /// The tenant whose token a request carries: the scripted tokens are the tenants' ids.
+    fn bearer(request: &Incoming) -> &str {
+        let header = request
+            .headers()
+            .get("authorization")
+            .and_then(|value| value.to_str().ok());
+        header
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .unwrap_or_default()
+    }
+
     fn rbac_403() -> Response {
         let message = format!("x is forbidden: User \"{ACCOUNT}\" cannot do this");
         refuse(403, "Forbidden", &message)
     }
 
-    /// Everything before the requests in question: the token, and whose it is.
-    fn preamble(request: &Incoming, account: &str) -> Option<Response> {
+    /// Everything but the requests in question: tokens, whose they are, and what each account may do at home.
+    fn preamble(request: &Incoming, account: Option<&str>) -> Option<Response> {
         let path = request.uri().path();
+        let tenant = bearer(request);
         if path.ends_with("/token") {
+            let minted = if path.contains("sa-a") { "a" } else { "b" };
+            return Some(ok(&json!({
+                "metadata": {}, "spec": { "audiences": [] }, "status": { "token": minted, "expirationTimestamp": "2026-01-01T00:00:00Z" },
+            })));
+        }
+        if path.ends_with("/selfsubjectreviews") {
+            let own = format!("system:serviceaccount:ai-agents-{tenant}:sa-{tenant}");
             return Some(ok(
-                &json!({ "metadata": {}, "spec": { "audiences": [] }, "status": { "token": "t", "expirationTimestamp": "2026-01-01T00:00:00Z" } }),
+                &json!({ "metadata": {}, "status": { "userInfo": { "username": account.unwrap_or(&own) } } }),
             ));
         }
-        path.ends_with("/selfsubjectreviews")
-            .then(|| ok(&json!({ "metadata": {}, "status": { "userInfo": { "username": account } } })))
+        path.contains(&format!("/ai-agents-{tenant}/"))
+            .then(|| ok(&json!({ "items": [] })))
     }
 
     async fn verdict(
@@ -293,13 +358,13 @@ mod tests {
     #[case::not_authenticated(|| refuse(401, "Unauthorized", "Unauthorized"), "inconclusive", "401")]
     #[case::throttled(|| refuse(429, "TooManyRequests", "slow down"), "inconclusive", "429")]
     #[case::server_error(|| refuse(500, "InternalError", "etcd"), "inconclusive", "500")]
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn only_rbacs_own_refusal_passes(
         #[case] at_b: fn() -> Response,
         #[case] word: &str,
         #[case] text: &str,
     ) {
-        let script = move |request: &Incoming| match preamble(request, ACCOUNT) {
+        let script = move |request: &Incoming| match preamble(request, None) {
             Some(response) => response,
             None if request.uri().path().contains("/ai-agents-b/") => at_b(),
             None => ok(&json!({ "items": [] })),
@@ -309,9 +374,9 @@ mod tests {
         assert!(all.contains(text), "{all}");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn one_right_too_many_is_a_failure_that_names_it() {
-        let script = |request: &Incoming| match preamble(request, ACCOUNT) {
+        let script = |request: &Incoming| match preamble(request, None) {
             Some(response) => response,
             None if request.uri().path().contains("/ai-agents-b/secrets") && request.method() == "GET" => {
                 ok(&json!({ "items": [] }))
@@ -328,17 +393,46 @@ mod tests {
         assert_eq!(expected, names);
     }
 
-    #[tokio::test]
-    async fn a_token_without_rights_of_its_own_proves_nothing() {
-        let script = |request: &Incoming| preamble(request, ACCOUNT).unwrap_or_else(rbac_403);
+    #[rstest]
+    #[case::the_tenants("a")]
+    #[case::the_neighbours("b")]
+    #[tokio::test(start_paused = true)]
+    async fn a_token_without_rights_of_its_own_proves_nothing(#[case] without: &'static str) {
+        let script = move |request: &Incoming| {
+            let at_home = request
+                .uri()
+                .path()
+                .contains(&format!("/ai-agents-{without}/pods"));
+            if at_home && bearer(request) == without {
+                rbac_403()
+            } else {
+                preamble(request, None).unwrap_or_else(rbac_403)
+            }
+        };
         let (word, text) = word_and_text(&verdict(script).await.unwrap());
         assert_eq!(word, "inconclusive");
         assert!(text.contains("control did not hold"), "{text}");
     }
 
+    /// A binding that one API server already knows and another does not: allowed at the second asking only.
+    #[tokio::test(start_paused = true)]
+    async fn a_right_that_shows_at_the_second_asking_is_a_failure() {
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let script = move |request: &Incoming| match preamble(request, None) {
+            Some(response) => response,
+            None if asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+                < VERBS.len() * RESOURCES.len() =>
+            {
+                rbac_403()
+            }
+            None => ok(&json!({ "items": [] })),
+        };
+        assert_eq!(verdict(script).await.unwrap().word(), "failed");
+    }
+
     #[tokio::test]
     async fn somebody_elses_token_proves_nothing() {
-        let script = |request: &Incoming| preamble(request, "system:admin").unwrap_or_else(rbac_403);
+        let script = |request: &Incoming| preamble(request, Some("system:admin")).unwrap_or_else(rbac_403);
         let error = verdict(script).await.unwrap_err();
         assert!(
             error.what.contains("the minted token is system:admin's"),

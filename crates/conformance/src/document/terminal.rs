@@ -53,17 +53,22 @@ pub fn banner(beginning: &Beginning) -> String {
     );
     let _ = writeln!(text, "  user     {user}");
     for tenant in &beginning.tenants {
-        let fate = if tenant.existed {
-            "is there already: used as it is, and kept"
-        } else {
-            "is provisioned now, and removed at the end"
+        let fate = match (tenant.existed, beginning.kept) {
+            (true, _) => "is there already: used as it is, and kept",
+            (false, false) => "is provisioned now, and removed at the end",
+            (false, true) => "is provisioned now, and kept for a day",
         };
         let _ = writeln!(text, "  tenant   {} {fate}", tenant.id);
     }
+    let end = if beginning.kept {
+        "kept for a day"
+    } else {
+        "removed at the end"
+    };
+    let planned = beginning.items.len();
     let _ = writeln!(
         text,
-        "  plan     {judged} of {} items; all that is made carries the run's id and is removed at the end",
-        beginning.items.len()
+        "  plan     {judged} of {planned} items; all that is made carries the run's id and is {end}"
     );
     text
 }

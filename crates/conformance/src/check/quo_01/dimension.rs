@@ -56,11 +56,20 @@ impl Dimension {
 
     /// A quantity in this dimension's unit, rounded down.
     pub(super) fn units(self, quantity: &Quantity) -> i128 {
-        let nanos = quantity.nanos();
+        quantity.nanos().div_euclid(self.unit())
+    }
+
+    /// The same, rounded up.
+    pub(super) fn units_rounded_up(self, quantity: &Quantity) -> i128 {
+        (quantity.nanos() + self.unit() - 1).div_euclid(self.unit())
+    }
+
+    /// One of its units in nanos: a millicore, a mebibyte.
+    fn unit(self) -> i128 {
         if self.is_cpu() {
-            nanos / 1_000_000
+            1_000_000
         } else {
-            nanos / 1_000_000_000 / MEBIBYTE
+            1_000_000_000 * MEBIBYTE
         }
     }
 
