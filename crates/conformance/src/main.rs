@@ -4,6 +4,7 @@ use clap::Parser;
 use conformance::clean::{self, Which};
 use conformance::cli::{Clean, Cli, ClusterArgs, Command, Explain, Run};
 use conformance::describe;
+use conformance::document::file::ReportFile;
 use conformance::document::{junit, terminal};
 use conformance::event::{Event, Events};
 use conformance::names::RunId;
@@ -11,10 +12,9 @@ use conformance::plan::Selection;
 use conformance::report::{EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_USAGE, Report};
 use conformance::run::{self, Request, RunError};
 use conformance::settings::{self, Overrides, Settings, known_check};
-use conformance::signal::{self, Signal};
-use std::fs::File;
+use conformance::signal;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -154,10 +154,7 @@ async fn run(args: Run) -> Result<u8, Failure> {
         return dry_run(&request).await;
     }
     // Opened before anything is made: a report that cannot be written is found out now.
-    let junit = args
-        .junit
-        .map(|path| open(&path).map(|file| (path, file)))
-        .transpose()?;
+    let junit = args.junit.map(open).transpose()?;
     let waivers = request.settings.waivers.clone();
     let (events, received) = Events::channel();
     let cancel = CancellationToken::new();
@@ -165,22 +162,28 @@ async fn run(args: Run) -> Result<u8, Failure> {
     let shown = tokio::spawn(follow(received, Report::new(waivers, jiff::Zoned::now().date())));
     let outcome = run::run(request, events.clone(), cancel).await;
     events.send(Event::Ended);
-    let (report, begin) = shown.await.map_err(|error| io::Error::other(error.to_string()))?;
+    let (mut report, begin) = shown.await.map_err(|error| io::Error::other(error.to_string()))?;
     let signalled = signal.interrupted_by();
-    if let Err(error) = outcome {
-        let mut failure = Failure::from(error);
-        failure.code = signalled.map_or(failure.code, Signal::exit_code);
-        return Err(failure);
+    report.failure = outcome.as_ref().err().map(ToString::to_string);
+    // The verdict is shown first: a full disk must not take it away too.
+    if outcome.is_ok() {
+        print(&format!("{}\n", terminal::closing(&report, begin.elapsed())))?;
     }
-    if let Some((path, file)) = junit {
-        write_junit(&report, &path, file)?;
+    if let Some(file) = junit {
+        let xml = junit::document(&report).map_err(|error| io::Error::other(error.to_string()))?;
+        file.write(&xml)?;
     }
-    print(&format!("{}\n", terminal::closing(&report, begin.elapsed())))?;
-    let code = report.ending().code();
-    Ok(if code == EXIT_INTERRUPTED {
-        signalled.map_or(code, Signal::exit_code)
-    } else {
-        code
+    let code = match outcome.map_err(Failure::from) {
+        Ok(()) => report.ending().code(),
+        Err(failure) if signalled.is_none() => return Err(failure),
+        Err(failure) => {
+            failure.report();
+            EXIT_INTERRUPTED
+        }
+    };
+    Ok(match signalled {
+        Some(signal) if code == EXIT_INTERRUPTED => signal.exit_code(),
+        _ => code,
     })
 }
 
@@ -195,26 +198,16 @@ async fn dry_run(request: &Request) -> Result<u8, Failure> {
     })
 }
 
-fn open(path: &Path) -> Result<File, Failure> {
-    let file = File::options().create(true).append(true).open(path);
-    file.map_err(|error| Failure {
-        what: format!("open the report {}: {error}", path.display()),
+fn open(path: PathBuf) -> Result<ReportFile, Failure> {
+    let shown = path.display().to_string();
+    ReportFile::open(path).map_err(|error| Failure {
+        what: format!("open the report {shown}: {error}"),
         hint: Some(
             "name a file in a directory that exists and can be written: --junit FILE; nothing was run"
                 .to_owned(),
         ),
         code: EXIT_USAGE,
     })
-}
-
-/// Replaces the file's content at once, so that nobody reads half a report.
-fn write_junit(report: &Report, path: &Path, opened: File) -> Result<(), Failure> {
-    drop(opened);
-    let xml = junit::document(report).map_err(|error| io::Error::other(error.to_string()))?;
-    let partial = path.with_extension("xml.partial");
-    std::fs::write(&partial, xml)?;
-    std::fs::rename(&partial, path)?;
-    Ok(())
 }
 
 /// The one consumer of events: shows each, and folds them into the report.

@@ -1,6 +1,13 @@
 //! A whole run on a real cluster, as its users start it: what it finds on a cluster that keeps its promises, what it leaves alone, and what
 //! it leaves behind. Run by `make test-cluster`; see `support` for the cluster. Makes namespaces and removes them.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
 mod support;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};

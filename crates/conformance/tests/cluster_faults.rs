@@ -1,6 +1,13 @@
 //! Every planted fault of `fixtures/faults` on a real cluster: exactly the items that it names do not pass. Run by `make test-cluster`; see
 //! `support` for the cluster. Makes the tenants `fault-a` and `fault-b` and removes them.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
 mod support;
 
 use rstest::rstest;

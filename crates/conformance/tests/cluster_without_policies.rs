@@ -1,6 +1,13 @@
 //! NET-01's planted fault is a state of the cluster: a network plugin that accepts policies and ignores them, the most common real fault
 //! there is. Run by `make test-cluster` on a lab started with `--cni none`.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -381,7 +381,7 @@ async fn follow_once(cx: &Context, tenant: &TenantId) -> Result<Result<String, H
     let created = await_used(client, &namespace, before + AMOUNT).await;
     let run = site.mark.run.as_str();
     let failed = removal::remove(client, run, &[entry], FOLLOWS_WITHIN, &|entry| {
-        site.ledger.gone(entry)
+        site.ledger.gone(entry);
     })
     .await;
     if let Some((entry, why)) = failed.into_iter().next() {
@@ -436,7 +436,7 @@ async fn deployment_beyond(cx: &Context, tenant: &Tenant) -> Observed {
     let observation = await_refusal(client, &namespace, &entry.name).await;
     // What cannot be removed now stays in the ledger, and is tried again at the end.
     removal::remove(client, run, &[entry], FOLLOWS_WITHIN, &|entry| {
-        site.ledger.gone(entry)
+        site.ledger.gone(entry);
     })
     .await;
     Observed { what, observation }

@@ -48,9 +48,40 @@ pub fn document(report: &Report) -> Result<Vec<u8>, JunitError> {
     for group in groups {
         builder.add_testsuite(suite(report, group));
     }
+    if let Some(suite) = about_the_run(report) {
+        builder.add_testsuite(suite);
+    }
     let mut xml = Vec::new();
     builder.build().write_xml(&mut xml)?;
     complete(&xml, report)
+}
+
+/// What befell the run itself, as errors of their own: a report without them would look green.
+fn about_the_run(report: &Report) -> Option<TestSuite> {
+    let mut cases = Vec::new();
+    let mut error = |name: String, what: &str| {
+        let mut case = TestCase::error(&safe(&name), Duration::ZERO, "run", &message(what));
+        case.set_classname("conformance.RUN");
+        cases.push(case);
+    };
+    if let Some(failure) = &report.failure {
+        error("the run".to_owned(), failure);
+    }
+    if let Some(by) = &report.interrupted {
+        error("the run".to_owned(), &format!("interrupted by {by}"));
+    }
+    for left in &report.left_behind {
+        error(
+            format!("clean-up of {}", left.split(':').next().unwrap_or(left)),
+            left,
+        );
+    }
+    if cases.is_empty() {
+        return None;
+    }
+    let mut suite = empty_suite(report, "RUN");
+    suite.add_testcases(cases);
+    Some(suite)
 }
 
 /// `NET` of `NET-02`.
@@ -59,6 +90,18 @@ fn group(result: &ItemResult) -> &'static str {
 }
 
 fn suite(report: &Report, group: &str) -> TestSuite {
+    let mut suite = empty_suite(report, group);
+    for result in report
+        .results
+        .iter()
+        .filter(|result| self::group(result) == group)
+    {
+        suite.add_testcase(case(result));
+    }
+    suite
+}
+
+fn empty_suite(report: &Report, group: &str) -> TestSuite {
     let mut suite = TestSuite::new(group);
     // Jenkins shows `package.name`; the group alone is enough.
     suite.package = String::new();
@@ -68,13 +111,6 @@ fn suite(report: &Report, group: &str) -> TestSuite {
     suite.timestamp = at
         .and_then(|at| at.replace_nanosecond(0).ok())
         .unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    for result in report
-        .results
-        .iter()
-        .filter(|result| self::group(result) == group)
-    {
-        suite.add_testcase(case(result));
-    }
     suite
 }
 
@@ -232,10 +268,11 @@ fn totals(mut start: BytesStart<'static>, report: &Report) -> BytesStart<'static
         .map(|result| result.took.as_secs_f64())
         .sum();
     start.push_attribute(("name", "conformance"));
+    let own = about_the_run(report).map_or(0, |suite| suite.tests());
     for (name, count) in [
-        ("tests", counts.all()),
+        ("tests", counts.all() + own),
         ("failures", counts.failed),
-        ("errors", counts.inconclusive),
+        ("errors", counts.inconclusive + own),
         (
             "skipped",
             report.results.iter().filter(|result| is_skipped(result)).count(),
@@ -311,6 +348,22 @@ mod tests {
             buffer.clear();
         }
         assert_eq!((cases, results), (3, vec!["failure", "error"]));
+    }
+
+    #[test]
+    fn a_run_that_left_something_or_came_to_nothing_is_not_green() {
+        let mut left = report(&[passed()], Vec::new());
+        left.left_behind
+            .push("pod x in namespace n: still there".to_owned());
+        let mut failed = report(&[], Vec::new());
+        failed.failure = Some("get the cluster's version: refused".to_owned());
+        for (report, name) in [(left, "clean-up of pod x in namespace n"), (failed, "the run")] {
+            let xml = String::from_utf8(document(&report).unwrap()).unwrap();
+            assert!(
+                xml.contains(&format!("<testcase name=\"{name}\"")) && xml.contains("errors=\"1\""),
+                "{xml}"
+            );
+        }
     }
 
     #[test]

@@ -2,6 +2,11 @@
 //! of their own. The cluster is the kubeconfig context that CONFORMANCE_TEST_CLUSTER names; without it they fail.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test stops at the first surprise"
+)]
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DynamicObject, ListParams};
