@@ -190,9 +190,10 @@ fn an_unknown_context_lists_those_that_exist() {
         command
             .args(["apply", "--tenant-id=a", "--cluster=prod"])
             .env("KUBECONFIG", server.kubeconfig());
-        command.assert().code(2).stderr(
-            "error: use context prod: it does not exist; there are: test\nhint: name one of these\n",
-        );
+        command
+            .assert()
+            .code(2)
+            .stderr("error: use context prod: it does not exist; there are: test\nhint: name one of these\n");
     });
 }
 
