@@ -18,13 +18,12 @@ use serde_json::json;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::time::Duration;
-use support::{cluster, conformance, delete, namespaces, provision, run, written};
+use support::{cluster, conformance, delete, namespaces, provision, run, run_id, written};
 
 #[tokio::test]
 #[ignore = "needs a cluster: make test-cluster"]
 async fn a_cluster_that_keeps_its_promises_passes_and_nothing_is_left() {
     let client = support::client().await;
-    let before = namespaces(&client).await;
     let outcome = run(&["--tenants", "clean-a,clean-b"]);
     assert!(outcome.passed_all(), "{}", outcome.text);
     assert_eq!(outcome.passed.len(), 12, "{:?}", outcome.passed);
@@ -33,7 +32,8 @@ async fn a_cluster_that_keeps_its_promises_passes_and_nothing_is_left() {
         "{}",
         outcome.text
     );
-    assert_eq!(namespaces(&client).await, before);
+    let left = namespaces(&client, &["clean-", &run_id(&outcome.text)]).await;
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test]
@@ -89,12 +89,7 @@ async fn agents_in_a_tenant_never_serve_and_are_never_adopted() {
         .list(&ListParams::default().labels("app=ai-agents-api,!ai-agents-platform/probe"))
         .await
         .unwrap();
-    let run = text
-        .split("conformance run ")
-        .nth(1)
-        .and_then(|rest| rest.split_whitespace().next())
-        .unwrap()
-        .to_owned();
+    let run = run_id(&text);
     let cleaned = conformance(state.path(), &["clean", "--run", &run])
         .output()
         .unwrap();
@@ -134,49 +129,41 @@ async fn agents_in_a_tenant_never_serve_and_are_never_adopted() {
         "{}",
         String::from_utf8_lossy(&cleaned.stdout)
     );
-    let left = namespaces(&client).await;
-    assert!(
-        !left
-            .iter()
-            .any(|name| name.contains("keep-") || name.contains(&run)),
-        "{left:?}"
-    );
+    let left = namespaces(&client, &["keep-", &run]).await;
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster: make test-cluster"]
 async fn an_interrupted_run_cleans_up_and_says_so() {
     let client = support::client().await;
-    let before = namespaces(&client).await;
     let state = tempfile::tempdir().unwrap();
     let (child, mut lines) = started(state.path(), "stop-a,stop-b");
-    await_line(&mut lines, "-a provisioned");
+    let banner = await_line(&mut lines, "-a provisioned");
     signal(&child, "INT");
     let (code, text) = ended(child, lines);
+    let left = namespaces(&client, &["stop-", &run_id(&banner)]).await;
     assert_eq!(code, Some(130), "{text}");
     assert!(text.contains("stopping, then cleaning up"), "{text}");
-    assert_eq!(namespaces(&client).await, before, "{text}");
+    assert!(left.is_empty(), "{left:?} {text}");
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster: make test-cluster"]
 async fn what_a_killed_run_left_is_found_by_clean() {
     let client = support::client().await;
-    let before = namespaces(&client).await;
     let state = tempfile::tempdir().unwrap();
     let (child, mut lines) = started(state.path(), "kill-a,kill-b");
-    await_line(&mut lines, "-a provisioned");
+    let run = run_id(&await_line(&mut lines, "-a provisioned"));
     signal(&child, "KILL");
     ended(child, lines);
-    assert_ne!(namespaces(&client).await, before);
-    let refused = conformance(
-        state.path(),
-        &["run", "--tenants", "kill-a,kill-b", "--timeout", "10s"],
-    )
-    .output()
-    .unwrap();
+    let left = namespaces(&client, &["kill-", &run]).await;
+    let second = ["run", "--tenants", "kill-a,kill-b", "--timeout", "10s"];
+    let refused = conformance(state.path(), &second).output().unwrap();
     let cleaned = conformance(state.path(), &["clean"]).output().unwrap();
+    let after = namespaces(&client, &["kill-", &run]).await;
     let text = String::from_utf8_lossy(&cleaned.stdout).into_owned();
+    assert!(left.contains("ai-agents-kill-a"), "{left:?}");
     assert_eq!(
         refused.status.code(),
         Some(3),
@@ -188,7 +175,7 @@ async fn what_a_killed_run_left_is_found_by_clean() {
         text.contains("removed") && text.contains("tenant kill-a"),
         "{text}"
     );
-    assert_eq!(namespaces(&client).await, before);
+    assert!(after.is_empty(), "{after:?}");
 }
 
 /// PROV-14's planted fault: an object of the run that cannot be removed.
@@ -258,7 +245,6 @@ async fn a_foreign_finalizer_turns_hygiene_red_and_is_named() {
 #[ignore = "needs a cluster: make test-cluster"]
 async fn a_dry_run_shows_everything_and_changes_nothing() {
     let client = support::client().await;
-    let before = namespaces(&client).await;
     let state = tempfile::tempdir().unwrap();
     let output = conformance(state.path(), &["run", "--dry-run", "--tenants", "dry-a,dry-b"])
         .output()
@@ -274,7 +260,7 @@ async fn a_dry_run_shows_everything_and_changes_nothing() {
     ] {
         assert!(text.contains(expected), "{expected:?} in {text}");
     }
-    assert_eq!(namespaces(&client).await, before);
+    assert!(namespaces(&client, &["dry-"]).await.is_empty());
 }
 
 #[tokio::test]
@@ -313,16 +299,20 @@ fn started(state: &std::path::Path, tenants: &str) -> (Child, impl BufRead + use
     (child, lines)
 }
 
-fn await_line(lines: &mut impl BufRead, part: &str) {
+/// Reads up to the line that has this in it; answers all that was read.
+fn await_line(lines: &mut impl BufRead, part: &str) -> String {
+    let mut text = String::new();
     let mut line = String::new();
     while !line.contains(part) {
         line.clear();
         assert_ne!(
             lines.read_line(&mut line).unwrap(),
             0,
-            "the run ended before it said {part:?}"
+            "the run ended before it said {part:?}: {text}"
         );
+        text.push_str(&line);
     }
+    text
 }
 
 fn ended(mut child: Child, mut lines: impl BufRead) -> (Option<i32>, String) {

@@ -1,5 +1,5 @@
 //! Every planted fault of `fixtures/faults` on a real cluster: exactly the items that it names do not pass. Run by `make test-cluster`; see
-//! `support` for the cluster. Makes the tenants `fault-a` and `fault-b` and removes them.
+//! `support` for the cluster. Makes two tenants for each fault, named after it, and removes them.
 
 #![allow(
     clippy::expect_used,
@@ -31,10 +31,10 @@ struct Fault {
 }
 
 /// `NET-02 a -> b` with the tenants' names.
-fn named(items: &BTreeSet<String>) -> BTreeSet<String> {
+fn named(items: &BTreeSet<String>, a: &str, b: &str) -> BTreeSet<String> {
     let name = |word: &str| match word {
-        "a" => "fault-a".to_owned(),
-        "b" => "fault-b".to_owned(),
+        "a" => a.to_owned(),
+        "b" => b.to_owned(),
         other => other.to_owned(),
     };
     items
@@ -43,24 +43,39 @@ fn named(items: &BTreeSet<String>) -> BTreeSet<String> {
         .collect()
 }
 
+/// The overrides of one tenant, with the other's namespace for `@NEIGHBOUR@`.
+fn overrides(directory: &Path, neighbour: &str) -> Option<tempfile::TempDir> {
+    let files = std::fs::read_dir(directory).ok()?;
+    let filled = tempfile::tempdir().unwrap();
+    for file in files.map(Result::unwrap) {
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let text = text.replace("@NEIGHBOUR@", &format!("ai-agents-{neighbour}"));
+        std::fs::write(filled.path().join(file.file_name()), text).unwrap();
+    }
+    Some(filled)
+}
+
 #[rstest]
 #[ignore = "needs a cluster: make test-cluster"]
 #[tokio::test]
 async fn exactly_the_named_items_turn_red(#[files("../../fixtures/faults/*/fault.yaml")] file: PathBuf) {
     let fault: Fault = serde_yaml::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-    let directory: &Path = file.parent().unwrap();
+    let directory = file.parent().unwrap();
+    let name = directory.file_name().unwrap().to_string_lossy();
+    let (a, b) = (format!("{name}-a"), format!("{name}-b"));
     let client = support::client().await;
-    provision(&client, "fault-a", Some(&directory.join("tenant-a"))).await;
-    provision(&client, "fault-b", Some(&directory.join("tenant-b"))).await;
-    let outcome = run(&["--tenants", "fault-a,fault-b"]);
-    delete(&client, "fault-a").await;
-    delete(&client, "fault-b").await;
+    for (id, side, neighbour) in [(&a, "tenant-a", &b), (&b, "tenant-b", &a)] {
+        let overrides = overrides(&directory.join(side), neighbour);
+        provision(&client, id, overrides.as_ref().map(tempfile::TempDir::path)).await;
+    }
+    let outcome = run(&["--tenants", &format!("{a},{b}")]);
+    futures::join!(delete(&client, &a), delete(&client, &b));
 
     assert!(!fault.breaks.is_empty());
-    assert_eq!(outcome.failed, named(&fault.failed), "{}", outcome.text);
+    assert_eq!(outcome.failed, named(&fault.failed, &a, &b), "{}", outcome.text);
     assert_eq!(
         outcome.inconclusive,
-        named(&fault.inconclusive),
+        named(&fault.inconclusive, &a, &b),
         "{}",
         outcome.text
     );

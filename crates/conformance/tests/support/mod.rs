@@ -159,12 +159,25 @@ pub async fn delete(client: &Client, id: &str) {
         .expect("delete the test's tenant");
 }
 
-pub async fn namespaces(client: &Client) -> BTreeSet<String> {
+/// The namespaces whose name contains one of these words: tests run side by side, and each looks for its own.
+pub async fn namespaces(client: &Client, words: &[&str]) -> BTreeSet<String> {
     let all = Api::<Namespace>::all(client.clone())
         .list(&ListParams::default())
         .await
         .unwrap();
-    all.items.iter().map(ResourceExt::name_any).collect()
+    let names = all.items.iter().map(ResourceExt::name_any);
+    names
+        .filter(|name| words.iter().any(|word| name.contains(word)))
+        .collect()
+}
+
+/// The id in a run's banner.
+pub fn run_id(text: &str) -> String {
+    let id = text
+        .split("conformance run ")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next());
+    id.expect("a banner").to_owned()
 }
 
 /// Everything in a tenant's namespace that somebody wrote, as text: no status, no versions, no record of who wrote it, and not what
