@@ -7,11 +7,12 @@ use crate::names::{PROBE, workload};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ListParams};
-use provisioner::{NotReady, Silent, Tenant};
+use provisioner::tenant::Stamp;
+use provisioner::{Manifest, NotReady, Silent, Templates, Tenant};
 use std::time::Duration;
 
 /// How long API and worker may take to serve: images are on the node.
-const SERVING: Duration = Duration::from_secs(90);
+const SERVING: Duration = Duration::from_secs(60);
 
 /// A pod of a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +49,15 @@ pub struct Workloads {
 /// # Errors
 /// The API server does not say what is there.
 pub async fn await_serving(client: &kube::Client, tenant: &Tenant) -> Result<Workloads, HarnessError> {
-    let not_ready = provisioner::wait_ready(client, tenant, SERVING, &Silent)
+    let rendered = provisioner::render(tenant, &Templates::embedded(), &Stamp::default());
+    let rendered =
+        rendered.map_err(|error| HarnessError::during(format!("render tenant {}", tenant.id), &error))?;
+    // Only what runs and what leads to it: a quota that is missing is for other checks to find.
+    let workloads: Vec<Manifest> = rendered
+        .into_iter()
+        .filter(|manifest| matches!(manifest.kind.kind, "Deployment" | "Service"))
+        .collect();
+    let not_ready = provisioner::ready::wait_ready_for(client, &tenant.id, &workloads, SERVING, &Silent)
         .await
         .err();
     Ok(Workloads {

@@ -23,7 +23,7 @@ static INFO: CheckInfo = CheckInfo {
     severity: Severity::High,
     footprint: Footprint::Read,
     why: "Templates that keep their own workloads from running isolate nothing: a dead API is denied to everybody. And a pod that runs as another account has another's rights.",
-    how: "API and worker Deployments are rolled out, the quota is in force, the API's Service has a ready endpoint (the kubelet's probe reached the listener), and every pod of both runs as sa-{tenant}.",
+    how: "API and worker Deployments are rolled out, the API's Service has a ready endpoint (the kubelet's probe reached the listener), and every pod of both runs as sa-{tenant}.",
     remedy: "read the reason: kubectl describe deployment and events in the tenant's namespace; provisioner apply brings templates back",
     schedule: Schedule::Concurrent,
     timeout: Duration::from_secs(30),
@@ -188,7 +188,7 @@ mod tests {
             ready_endpoints: 1,
             not_ready: missing.map(|missing| NotReady {
                 namespace: "n".into(),
-                waited: Duration::from_secs(90),
+                waited: Duration::from_secs(60),
                 missing: vec![missing],
             }),
         }
