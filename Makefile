@@ -11,7 +11,13 @@ CARGO_DENY := $(LAB_CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
 LAB := build/lab
 IMAGE := build/probe.tar
-CONFORMANCE := target/debug/conformance
+# Where cargo builds; CI names a directory that outlives the work tree.
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+CONFORMANCE := $(CARGO_TARGET_DIR)/debug/conformance
+
+# As the lab builds its components, so that what they have in common is compiled once.
+GO := CGO_ENABLED=0 go
+GOBUILD := -trimpath
 
 .PHONY: demo demo-down test lint test-unit test-cluster lab-up lab-down tools build clean FORCE
 
@@ -44,14 +50,14 @@ lint: tools $(CARGO_DENY)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO_DENY) check --hide-inclusion-graph bans licenses sources
-	cd fixtures && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./...
+	cd fixtures && test -z "$$(gofmt -l . | tee /dev/stderr)" && $(GO) vet $(GOBUILD) ./...
 
 test-unit: tools
 	INSTA_UPDATE=no cargo test --workspace --locked
-	cd fixtures && go test ./...
+	cd fixtures && $(GO) test $(GOBUILD) ./...
 
 ## Tests on a real cluster. Asked for a cluster and none found, they fail.
-test-cluster: tools lab-up
+test-cluster: build lab-up
 	scripts/test-cluster.sh $(LAB)
 
 lab-up: $(LAB)
@@ -69,10 +75,10 @@ build: tools
 	cargo build --workspace --locked
 
 $(LAB): tools FORCE
-	cd fixtures && go build -trimpath -o ../$@ ./lab
+	cd fixtures && $(GO) build $(GOBUILD) -o ../$@ ./lab
 
 $(IMAGE): tools FORCE
-	cd fixtures && go run ./images/cmd/images build probe -o ../$@
+	cd fixtures && $(GO) run $(GOBUILD) ./images/cmd/images build probe -o ../$@
 
 $(CARGO_DENY):
 	cargo install --locked cargo-deny@$(CARGO_DENY_VERSION) --root $(LAB_CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)

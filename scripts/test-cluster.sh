@@ -15,7 +15,7 @@ cluster_test() { # test binary
 
 cluster_test cluster
 cluster_test cluster_faults
-(cd fixtures && LAB_E2E=1 LAB_BINARY="$lab" go test -count=1 -timeout 15m ./lab/e2e/...)
+(cd fixtures && LAB_E2E=1 LAB_BINARY="$lab" CGO_ENABLED=0 go test -trimpath -count=1 -timeout 15m ./lab/e2e/...)
 
 "$lab" down
 "$lab" up --cni none
