@@ -50,7 +50,8 @@ lint: tools $(CARGO_DENY)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO_DENY) check --hide-inclusion-graph bans licenses sources
-	cd fixtures && test -z "$$(gofmt -l . | tee /dev/stderr)" && $(GO) vet $(GOBUILD) ./...
+	@cd fixtures && unformatted=$$(gofmt -l .) && if [ -n "$$unformatted" ]; then echo "error: not formatted: $$unformatted" >&2; echo "hint: gofmt -w fixtures" >&2; exit 1; fi
+	cd fixtures && $(GO) vet $(GOBUILD) ./...
 
 test-unit: tools
 	INSTA_UPDATE=no cargo test --workspace --locked
