@@ -2,7 +2,7 @@
 
 use super::conflict;
 use crate::calls::{CallError, Calls, Cause};
-use crate::kinds::{Kind, Scope};
+use crate::kinds::{self, Kind, Scope};
 use crate::labels;
 use crate::manifest::{Manifest, ObjectRef};
 use crate::names::TenantId;
@@ -109,7 +109,15 @@ impl<'a> Objects<'a> {
         self.calls.make(&what, || api.get_opt(manifest.name())).await
     }
 
-    /// All objects of the kind that wear the tenant's owner labels. A kind that the server does not have has none, and neither has
+    /// The tenant's namespace as it is; none if it does not exist.
+    pub(super) async fn namespace(&self) -> Result<Option<DynamicObject>, CallError> {
+        let api = self.api(&kinds::NAMESPACE);
+        let name = self.tenant.namespace();
+        let what = format!("get Namespace {name}");
+        self.calls.make(&what, || api.get_opt(&name)).await
+    }
+
+    /// All objects of the kind in the tenant's namespace that wear the tenant's owner labels. A kind that the server does not have has none, and neither has
     /// one that we may not look at and that no template makes.
     pub(super) async fn owned(&self, kind: &Kind, wanted: bool) -> Result<Vec<DynamicObject>, CallError> {
         let api = self.api(kind);
@@ -155,6 +163,7 @@ impl<'a> Objects<'a> {
 }
 
 impl Leftover {
+    /// None for what is not to be pruned: what is on its way out, what others applied, and whatever lives in the cluster.
     pub(super) fn of(kind: &'static Kind, object: &DynamicObject) -> Option<Self> {
         let name = object.metadata.name.clone()?;
         let namespace = object.metadata.namespace.clone();
@@ -164,7 +173,7 @@ impl Leftover {
             namespace,
         };
         let going = object.metadata.deletion_timestamp.is_some();
-        (!going && was_applied_by_us(object)).then(|| Self {
+        (kind.scope == Scope::Namespaced && !going && was_applied_by_us(object)).then(|| Self {
             reference,
             kind,
             uid: object.metadata.uid.clone(),

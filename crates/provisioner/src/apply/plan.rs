@@ -3,7 +3,7 @@
 use super::objects::{Leftover, Objects};
 use super::{ApplyError, conflict};
 use crate::calls;
-use crate::kinds::{self, Kind, Phase};
+use crate::kinds::{self, Kind, Phase, Scope};
 use crate::manifest::Manifest;
 use futures::FutureExt;
 use futures::future;
@@ -95,14 +95,19 @@ fn key(kind: &'static Kind, name: &str) -> (&'static str, String) {
     (kind.kind, name.to_owned())
 }
 
-/// All that wears the tenant's labels, of every kind that templates may make.
+/// The tenant's namespace, and all in it that wears the tenant's labels, of every kind that templates may make. What lives in the
+/// cluster is never looked for by labels: anybody's may wear them.
 async fn live(objects: &Objects<'_>, manifests: &[Manifest]) -> Result<Live, ApplyError> {
-    let lists = kinds::TENANT.iter().map(|kind| {
+    let kinds = kinds::TENANT
+        .iter()
+        .filter(|kind| kind.scope == Scope::Namespaced);
+    let lists = kinds.map(|kind| {
         let wanted = manifests.iter().any(|manifest| manifest.kind == *kind);
         async move { objects.owned(kind, wanted).await.map(|list| (*kind, list)) }.boxed()
     });
-    let lists: Vec<(&'static Kind, Vec<DynamicObject>)> =
-        calls::all(lists).await.into_iter().collect::<Result<_, _>>()?;
+    let (namespace, lists) = future::join(objects.namespace(), calls::all(lists)).await;
+    let mut lists: Vec<(&'static Kind, Vec<DynamicObject>)> = lists.into_iter().collect::<Result<_, _>>()?;
+    lists.push((&kinds::NAMESPACE, namespace?.into_iter().collect()));
     let all = lists
         .into_iter()
         .flat_map(|(kind, list)| list.into_iter().map(move |object| (kind, object)));

@@ -269,6 +269,27 @@ async fn what_the_templates_no_longer_contain_is_pruned_and_what_is_not_ours_sta
 }
 
 #[tokio::test]
+async fn no_namespace_is_ever_pruned_whatever_it_wears() {
+    let server = Server::start().await;
+    applied(&server, &manifests()).await.unwrap();
+    let other = "/api/v1/namespaces/billing";
+    let mut worn = server.state().objects[NAMESPACE].clone();
+    worn["metadata"]["name"] = json!("billing");
+    server.put(other, worn);
+    server.writes();
+    let result = applied(&server, &manifests()).await.unwrap();
+    assert_eq!(result.to_string(), "14 unchanged");
+    let without_namespace: Vec<Manifest> = manifests()
+        .into_iter()
+        .filter(|manifest| manifest.kind.kind != "Namespace")
+        .collect();
+    let result = applied(&server, &without_namespace).await.unwrap();
+    assert_eq!(result.to_string(), "13 unchanged");
+    assert_eq!(server.writes(), Vec::<String>::new());
+    assert!(server.has(other) && server.has(NAMESPACE));
+}
+
+#[tokio::test]
 async fn kinds_that_may_not_be_listed_and_that_no_template_makes_are_passed_over() {
     let server = Server::start().await;
     applied(&server, &manifests()).await.unwrap();
