@@ -429,8 +429,7 @@ async fn grant_platform_admin(case: &Case, name: &str) -> [Api<DynamicObject>; 2
 #[tokio::test]
 #[ignore = "needs a cluster: CONFORMANCE_TEST_CLUSTER"]
 async fn a_platform_admin_may_make_and_remove_tenants() {
-    with_tenant("admin", async |mut case| {
-        without_workloads(&mut case);
+    with_tenant("admin", async |case| {
         let name = case.namespace();
         let grants = grant_platform_admin(&case, &name).await;
         let context = std::env::var("CONFORMANCE_TEST_CLUSTER").unwrap();
@@ -448,7 +447,7 @@ async fn a_platform_admin_may_make_and_remove_tenants() {
             &client,
             &case.manifests(),
             &case.tenant.id,
-            &ApplyOptions::default(),
+            &until_ready(),
             &Silent,
         )
         .await;
@@ -456,7 +455,7 @@ async fn a_platform_admin_may_make_and_remove_tenants() {
             &client,
             &case.manifests(),
             &case.tenant.id,
-            &ApplyOptions::default(),
+            &until_ready(),
             &Silent,
         )
         .await;
@@ -475,7 +474,7 @@ async fn a_platform_admin_may_make_and_remove_tenants() {
             &client,
             &case.manifests(),
             &case.tenant.id,
-            &ApplyOptions::default(),
+            &until_ready(),
             &Silent,
         )
         .await;
