@@ -154,10 +154,13 @@ pub async fn apply(
 ) -> Result<Applied, ApplyError> {
     let calls = Calls::new(options.patience, progress);
     let objects = Objects::new(client, &calls, tenant, options.force_conflicts);
-    let plan = if settle_ownership(client, &calls, tenant).await? {
-        plan::compare(&objects, manifests).await?
-    } else {
-        Plan::fresh(manifests)
+    let plan = loop {
+        if settle_ownership(client, &calls, tenant).await? {
+            break plan::compare(&objects, manifests).await?;
+        }
+        if made_namespace(&objects, manifests).await? {
+            break Plan::fresh(manifests);
+        }
     };
     let applied = carry_out(&objects, plan).await?;
     if let Some(deadline) = options.readiness {
@@ -204,6 +207,22 @@ async fn settle_ownership(client: &Client, calls: &Calls<'_>, tenant: &TenantId)
             }]));
         }
         sleep(Duration::from_millis(250)).await;
+    }
+}
+
+/// False if somebody else made it since we looked.
+async fn made_namespace(objects: &Objects<'_>, manifests: &[Manifest]) -> Result<bool, ApplyError> {
+    let mut of_namespace = manifests.iter().filter(|it| it.kind.phase == Phase::Namespace);
+    let Some(manifest) = of_namespace.next() else {
+        return Ok(true);
+    };
+    match objects.create(manifest).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_conflict() && Instant::now() < objects.calls.deadline() => {
+            sleep(Duration::from_millis(100)).await;
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

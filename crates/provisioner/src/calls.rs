@@ -52,6 +52,11 @@ impl CallError {
         }
     }
 
+    /// Whether the API server refused it with 409.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.cause.is_refusal(409)
+    }
+
     /// Whether the same request may work in a moment.
     #[must_use]
     pub fn is_passing(&self) -> bool {
@@ -129,6 +134,10 @@ impl From<kube::Error> for Cause {
 }
 
 impl Cause {
+    fn is_refusal(&self, code: u16) -> bool {
+        matches!(self, Self::Refused(status) if status.code == code)
+    }
+
     fn is_passing(&self) -> bool {
         match self {
             Self::Refused(status) => match status.code {
@@ -195,6 +204,31 @@ impl<'a> Calls<'a> {
     pub(crate) async fn make<T, F>(
         &self,
         what: impl fmt::Display,
+        request: impl FnMut() -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, kube::Error>>,
+    {
+        self.make_until(what, Cause::is_passing, request).await
+    }
+
+    /// The same for a request that 409 is an answer to: there is such an object already, or it is not the one that was meant.
+    pub(crate) async fn make_unless_conflict<T, F>(
+        &self,
+        what: impl fmt::Display,
+        request: impl FnMut() -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, kube::Error>>,
+    {
+        let passing = |cause: &Cause| !cause.is_refusal(409) && cause.is_passing();
+        self.make_until(what, passing, request).await
+    }
+
+    async fn make_until<T, F>(
+        &self,
+        what: impl fmt::Display,
+        is_passing: impl Fn(&Cause) -> bool,
         mut request: impl FnMut() -> F,
     ) -> Result<T, CallError>
     where
@@ -215,7 +249,7 @@ impl<'a> Calls<'a> {
                 self.reached.store(true, Ordering::Relaxed);
             }
             let wait = cause.pause_asked_for().unwrap_or(pause);
-            if !cause.is_passing() || Instant::now() + wait > self.end() {
+            if !is_passing(&cause) || Instant::now() + wait > self.end() {
                 let tried_for = tried.then(|| self.started.elapsed());
                 return Err(CallError {
                     what: what.to_string(),

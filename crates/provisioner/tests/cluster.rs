@@ -492,6 +492,35 @@ async fn a_platform_admin_may_make_and_remove_tenants() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: CONFORMANCE_TEST_CLUSTER"]
+async fn the_namespace_that_apply_makes_is_recorded_as_applied() {
+    with_tenant("recorded", async |mut case| {
+        without_workloads(&mut case);
+        case.apply(&case.manifests(), ApplyOptions::default())
+            .await
+            .unwrap();
+        let namespace = case.live(&case.manifests()[0]).await;
+        let entries = namespace.metadata.managed_fields.unwrap_or_default();
+        let ours = entries
+            .iter()
+            .filter(|entry| entry.manager.as_deref() == Some("ai-agents-provisioner"));
+        let ours: Vec<Option<&str>> = ours.map(|entry| entry.operation.as_deref()).collect();
+        assert_eq!(ours, [Some("Apply")]);
+
+        case.tenant.name = Some("Another name".parse().unwrap());
+        case.apply(&case.manifests(), ApplyOptions::default())
+            .await
+            .unwrap();
+        let namespace = case.live(&case.manifests()[0]).await;
+        assert_eq!(
+            namespace.metadata.annotations.unwrap_or_default()["ai-agents-platform/tenant-name"],
+            "Another name"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: CONFORMANCE_TEST_CLUSTER"]
 async fn two_applies_at_once_do_no_harm() {
     with_tenant("twice", async |mut case| {
         without_workloads(&mut case);

@@ -6,9 +6,12 @@ use crate::kinds::{self, Kind, Scope};
 use crate::labels;
 use crate::manifest::{Manifest, ObjectRef};
 use crate::names::TenantId;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions, ValidationDirective};
+use kube::api::{
+    DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, ValidationDirective,
+};
 use kube::core::DynamicObject;
 use kube::{Api, Client};
+use serde_json::json;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -100,6 +103,47 @@ impl<'a> Objects<'a> {
             .make(&what, || api.patch(manifest.name(), &parameters, &body))
             .await;
         result.map_err(|error| Failure { manifest, error })
+    }
+
+    /// Makes the object, and fails with 409 where one of that name is there already: an apply would make it ours, whoever's it is.
+    pub(super) async fn create(&self, manifest: &Manifest) -> Result<(), CallError> {
+        let api = self.api(manifest.kind);
+        let manager = Some(labels::FIELD_MANAGER.to_owned());
+        let parameters = PostParams {
+            field_manager: manager.clone(),
+            ..PostParams::default()
+        };
+        let what = format!("create {}", manifest.reference());
+        let made = self
+            .calls
+            .make_unless_conflict(&what, || api.create(&parameters, &manifest.object))
+            .await?;
+        // The server records a create as an update, which later applies would conflict with; it was the first apply.
+        let mut entries = made.metadata.managed_fields.unwrap_or_default();
+        for entry in &mut entries {
+            if entry.manager == manager && entry.operation.as_deref() == Some("Update") {
+                entry.operation = Some("Apply".to_owned());
+            }
+        }
+        let recorded = Patch::Merge(json!({"metadata": {
+            "managedFields": entries,
+            "resourceVersion": made.metadata.resource_version,
+        }}));
+        let parameters = PatchParams {
+            field_manager: manager,
+            ..PatchParams::default()
+        };
+        let recorded = self
+            .calls
+            .make_unless_conflict(&what, || api.patch(manifest.name(), &parameters, &recorded))
+            .await;
+        match recorded {
+            Err(error) if error.is_conflict() => {
+                tracing::debug!("{what}: somebody wrote to it at once; it is recorded as an update");
+                Ok(())
+            }
+            result => result.map(drop),
+        }
     }
 
     /// The object as it is; none if it does not exist.

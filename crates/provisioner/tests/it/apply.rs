@@ -61,7 +61,7 @@ async fn a_tenant_is_made_in_order_and_nothing_runs_before_its_limits_are_in_for
         })
         .unwrap();
     let writes = server.writes();
-    assert_eq!(writes[0], format!("PATCH {NAMESPACE}"));
+    assert_eq!(writes[0], "POST /api/v1/namespaces");
     for guard in [
         "resourcequotas",
         "limitranges",
@@ -190,6 +190,51 @@ async fn a_namespace_of_somebody_else_is_refused(#[case] labels: serde_json::Val
     );
     assert!(error.hint().unwrap().contains("provisioner adopt"));
     assert_eq!(server.writes(), Vec::<String>::new());
+}
+
+/// The first look finds nothing, whatever is there.
+fn made_since_we_looked(server: &Server, namespace: serde_json::Value) {
+    server.put(NAMESPACE, namespace);
+    let nothing = status(404, "NotFound", "not found");
+    server.script("GET", "/namespaces/ai-agents-acme", 1, 404, nothing);
+}
+
+#[tokio::test]
+async fn a_namespace_that_somebody_made_since_we_looked_is_not_taken_over() {
+    let server = Server::start().await;
+    let theirs = json!({"kind": "Namespace", "metadata": {"name": "ai-agents-acme"}});
+    made_since_we_looked(&server, theirs);
+    let before = server.state().objects[NAMESPACE].clone();
+    let error = applied(&server, &manifests()).await.unwrap_err();
+    assert!(matches!(error, ApplyError::Foreign { .. }), "{error}");
+    assert_eq!(server.writes(), ["POST /api/v1/namespaces"]);
+    assert_eq!(server.state().objects[NAMESPACE], before);
+}
+
+#[rstest]
+#[case::before(false)]
+#[case::since_we_looked(true)]
+#[tokio::test]
+async fn a_namespace_that_a_run_made_of_our_manifest_is_ours(#[case] since: bool) {
+    let server = Server::start().await;
+    let manifests = manifests();
+    let namespace = serde_json::to_value(&manifests[0].object).unwrap();
+    if since {
+        made_since_we_looked(&server, namespace);
+    } else {
+        server.put(NAMESPACE, namespace);
+    }
+    let result = applied(&server, &manifests).await.unwrap();
+    assert_eq!(result.to_string(), "13 created, 1 changed");
+}
+
+#[tokio::test]
+async fn a_namespace_that_we_make_is_recorded_as_applied() {
+    let server = Server::start().await;
+    applied(&server, &manifests()).await.unwrap();
+    let recorded = server.state().objects[NAMESPACE]["metadata"]["managedFields"].clone();
+    assert_eq!(recorded.as_array().unwrap().len(), 1);
+    assert_eq!(recorded[0]["operation"], "Apply");
 }
 
 #[tokio::test]

@@ -180,6 +180,8 @@ impl State {
             return (script.status, script.body.clone());
         }
         match method {
+            "POST" => self.create(path, body),
+            "PATCH" if body["kind"].is_null() => self.merge(path, body),
             "PATCH" => self.apply(path, !dry.is_empty(), body),
             "DELETE" => self.delete(path),
             "GET" => self.get(path, query),
@@ -220,6 +222,27 @@ impl State {
         )
     }
 
+    fn create(&mut self, path: &str, body: &Value) -> (u16, Value) {
+        let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap());
+        if self.objects.contains_key(&path) {
+            return (409, status(409, "AlreadyExists", "already exists"));
+        }
+        let mut object = body.clone();
+        object["metadata"]["managedFields"] =
+            json!([{"manager": "ai-agents-provisioner", "operation": "Update"}]);
+        (201, self.store(&path, object))
+    }
+
+    /// Of a merge only what is written about managers.
+    fn merge(&mut self, path: &str, body: &Value) -> (u16, Value) {
+        let object = self.objects.get_mut(path).unwrap();
+        if object["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"] {
+            return (409, status(409, "Conflict", "the object has been modified"));
+        }
+        object["metadata"]["managedFields"] = body["metadata"]["managedFields"].clone();
+        (200, object.clone())
+    }
+
     fn apply(&mut self, path: &str, dry: bool, body: &Value) -> (u16, Value) {
         let existing = self.objects.get(path).cloned();
         let mut object = body.clone();
@@ -236,6 +259,12 @@ impl State {
             None => (201, self.store(path, object)),
             Some(existing) if existing["applied"] == *body => (200, existing),
             Some(existing) => {
+                let entries = metadata["managedFields"].as_array_mut().unwrap();
+                let others = existing["metadata"]["managedFields"]
+                    .as_array()
+                    .into_iter()
+                    .flatten();
+                entries.extend(others.filter(|entry| entry["operation"] != "Apply").cloned());
                 metadata["uid"] = existing["metadata"]["uid"].clone();
                 metadata["resourceVersion"] = existing["metadata"]["resourceVersion"].clone();
                 (200, if dry { object } else { self.store(path, object) })
