@@ -64,7 +64,7 @@ pub(super) fn causes(status: &Status) -> impl Iterator<Item = &StatusCause> {
         .filter(|cause| is_field_conflict(cause))
 }
 
-/// All conflicts as one error; without any, the first other failure.
+/// The first failure that is no conflict; without any, all conflicts as one error.
 pub(super) async fn settle(objects: &Objects<'_>, failed: Vec<Failure<'_>>) -> Result<(), ApplyError> {
     let (conflicting, others): (Vec<_>, Vec<_>) = failed.into_iter().partition(Failure::is_conflict);
     if let Some(failure) = others.into_iter().next() {
