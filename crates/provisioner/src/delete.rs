@@ -46,7 +46,7 @@ pub struct Deleted {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeleteError {
-    /// The namespace exists and is somebody else's. Nothing was deleted.
+    /// The namespace exists and is somebody else's. It was not deleted.
     #[error("delete Namespace {namespace}: it is not ours: {why}")]
     Foreign {
         /// The namespace.
@@ -112,36 +112,44 @@ pub async fn delete(
 ) -> Result<Deleted, DeleteError> {
     let calls = Calls::new(options.deadline, progress);
     let namespace = tenant.namespace();
-    let (uid, terminating) = match ownership::look(&calls, client, tenant).await? {
-        Ownership::Absent => return Ok(Deleted::default()),
-        Ownership::Foreign { why } => return Err(DeleteError::Foreign { namespace, why }),
-        Ownership::Ours { uid, terminating, .. } => (uid, terminating),
-    };
-    let mut deleted = Vec::new();
     let started = Instant::now();
-    let workloads = Workloads::new(client, &calls, tenant);
-    workloads
-        .remove(&mut deleted)
-        .await
-        .map_err(|stay| stay.into_error(&namespace, started.elapsed()))?;
-    if !terminating {
-        remove_namespace(client, &calls, &namespace, &uid).await?;
-        let object = ObjectRef {
-            kind: "Namespace".to_owned(),
-            name: namespace.clone(),
-            namespace: None,
+    let mut result = Deleted::default();
+    loop {
+        let (uid, terminating) = match ownership::look(&calls, client, tenant).await? {
+            Ownership::Absent => return Ok(result),
+            Ownership::Foreign { why } => return Err(DeleteError::Foreign { namespace, why }),
+            Ownership::Ours { uid, terminating, .. } => (uid, terminating),
         };
-        progress.step(&Step::Deleted(object.clone()));
-        deleted.push(object);
+        result.existed = true;
+        let workloads = Workloads::new(client, &calls, tenant);
+        workloads
+            .remove(&mut result.deleted)
+            .await
+            .map_err(|stay| stay.into_error(&namespace, started.elapsed()))?;
+        if !terminating {
+            match remove_namespace(client, &calls, &namespace, &uid).await {
+                Ok(()) => {}
+                // It is another one by now.
+                Err(error) if error.is_conflict() && Instant::now() < calls.deadline() => {
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            let object = ObjectRef {
+                kind: "Namespace".to_owned(),
+                name: namespace.clone(),
+                namespace: None,
+            };
+            progress.step(&Step::Deleted(object.clone()));
+            result.deleted.push(object);
+        }
+        until_gone(client, &calls, &namespace, &uid, started).await?;
+        return Ok(result);
     }
-    until_gone(client, &calls, &namespace, &uid, started).await?;
-    Ok(Deleted {
-        existed: true,
-        deleted,
-    })
 }
 
-/// The uid makes sure that it is the namespace whose owner we looked at.
+/// The uid makes sure that it is the namespace whose owner we looked at; where it is not, this fails with 409.
 async fn remove_namespace(
     client: &Client,
     calls: &Calls<'_>,
@@ -157,7 +165,7 @@ async fn remove_namespace(
         ..DeleteParams::background()
     };
     match calls
-        .make(format!("delete Namespace {namespace}"), || {
+        .make_unless_conflict(format!("delete Namespace {namespace}"), || {
             api.delete(namespace, &parameters)
         })
         .await

@@ -196,11 +196,17 @@ impl<'a> Objects<'a> {
         let what = format!("delete {}", leftover.reference);
         match self
             .calls
-            .make(&what, || api.delete(&leftover.reference.name, &parameters))
+            .make_unless_conflict(&what, || api.delete(&leftover.reference.name, &parameters))
             .await
         {
             Ok(_) => Ok(true),
-            Err(error) if error.status().is_some_and(|status| status.code == 404) => Ok(false),
+            Err(error)
+                if error
+                    .status()
+                    .is_some_and(|status| matches!(status.code, 404 | 409)) =>
+            {
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }

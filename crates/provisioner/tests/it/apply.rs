@@ -335,6 +335,21 @@ async fn no_namespace_is_ever_pruned_whatever_it_wears() {
 }
 
 #[tokio::test]
+async fn what_is_another_object_by_now_is_not_pruned() {
+    let server = Server::start().await;
+    applied(&server, &manifests()).await.unwrap();
+    let mismatch = status(409, "Conflict", "the UID in the precondition does not match");
+    server.script("DELETE", "/deployments/ai-agents-worker", 1, 409, mismatch);
+    let without_worker: Vec<Manifest> = manifests()
+        .into_iter()
+        .filter(|manifest| manifest.template != "deployment-worker")
+        .collect();
+    let result = applied(&server, &without_worker).await.unwrap();
+    assert_eq!(result.to_string(), "13 unchanged");
+    assert!(server.has(&API.replace("-api", "-worker")));
+}
+
+#[tokio::test]
 async fn kinds_that_may_not_be_listed_and_that_no_template_makes_are_passed_over() {
     let server = Server::start().await;
     applied(&server, &manifests()).await.unwrap();

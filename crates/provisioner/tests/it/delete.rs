@@ -132,3 +132,37 @@ async fn an_interrupted_deletion_is_continued() {
     assert!(deleted(&server, &tenant).await.unwrap().existed);
     assert!(!server.has(NAMESPACE));
 }
+
+fn another_uid() -> serde_json::Value {
+    status(409, "Conflict", "the UID in the precondition does not match")
+}
+
+#[tokio::test]
+async fn a_namespace_that_was_made_again_meanwhile_is_looked_at_again() {
+    let (server, tenant) = tenant_with_a_pod().await;
+    server.script("DELETE", "/namespaces/ai-agents-acme", 1, 409, another_uid());
+    assert!(deleted(&server, &tenant).await.unwrap().existed);
+    let requests = server.state().requests.clone();
+    let refused = requests
+        .iter()
+        .position(|line| *line == format!("DELETE {NAMESPACE}"))
+        .unwrap();
+    assert_eq!(requests[refused + 1], format!("GET {NAMESPACE}"));
+    assert!(!server.has(NAMESPACE));
+}
+
+#[tokio::test]
+async fn a_namespace_that_somebody_else_made_again_meanwhile_stays() {
+    let (server, tenant) = tenant_with_a_pod().await;
+    server.script("DELETE", "/namespaces/ai-agents-acme", 1, 409, another_uid());
+    // The first look still finds ours.
+    let ours = server.state().objects[NAMESPACE].clone();
+    server.script("GET", "/namespaces/ai-agents-acme", 1, 200, ours);
+    server.put(
+        NAMESPACE,
+        json!({"kind": "Namespace", "metadata": {"name": "ai-agents-acme"}}),
+    );
+    let error = deleted(&server, &tenant).await.unwrap_err();
+    assert!(matches!(error, DeleteError::Foreign { .. }), "{error}");
+    assert!(server.has(NAMESPACE));
+}
