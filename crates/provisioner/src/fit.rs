@@ -1,10 +1,13 @@
 //! Whether a tenant's values agree with each other: requests within limits, and workloads, in the middle of a rollout,
-//! within the quota. Pure.
+//! within the quota; and that there are as many pods as the platform allows. Pure.
 
 use crate::quantity::Quantity;
 use crate::tenant::{Tenant, Workload, WorkloadSize};
 
-/// Values of a tenant that contradict each other.
+/// A tenant has 1 to 3 workers.
+const MOST_WORKERS: u16 = 3;
+
+/// Values of a tenant that contradict each other, or that the platform does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {value} {problem}; {remedy}")]
 pub struct InvalidTenant {
@@ -24,6 +27,8 @@ pub(crate) fn check(tenant: &Tenant) -> Result<(), InvalidTenant> {
     requests_within_limits("containerDefaults", &tenant.container_defaults)?;
     requests_within_limits("api.size", &tenant.api.size)?;
     requests_within_limits("worker.size", &tenant.worker.size)?;
+    replicas_allowed("api.replicas", tenant.api.replicas, u16::MAX, "at least 1")?;
+    replicas_allowed("worker.replicas", tenant.worker.replicas, MOST_WORKERS, "1 to 3")?;
     let quota = &tenant.quota;
     let dimensions: [Dimension<'_>; 4] = [
         (
@@ -76,8 +81,24 @@ type Dimension<'t> = (&'static str, &'t Quantity, fn(&WorkloadSize) -> &Quantity
 
 /// The templates roll out with one pod more than wanted.
 fn pods_in_rollout(workload: &Workload) -> i128 {
-    let replicas = i128::from(workload.replicas);
-    if replicas == 0 { 0 } else { replicas + 1 }
+    i128::from(workload.replicas) + 1
+}
+
+fn replicas_allowed(
+    field: &str,
+    replicas: u16,
+    most: u16,
+    allowed: &'static str,
+) -> Result<(), InvalidTenant> {
+    if (1..=most).contains(&replicas) {
+        return Ok(());
+    }
+    Err(InvalidTenant {
+        field: field.to_owned(),
+        value: replicas.to_string(),
+        problem: format!("is not {allowed}"),
+        remedy: "set a number of pods that the platform allows",
+    })
 }
 
 fn too_small(field: &str, value: &str, needed: &str) -> InvalidTenant {
@@ -141,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_standard_tenant_fits_with_up_to_three_workers() {
-        for replicas in 0..=3 {
+        for replicas in 1..=3 {
             let mut tenant = tenant();
             tenant.worker.replicas = replicas;
             assert_eq!(check(&tenant), Ok(()), "{replicas} workers");
@@ -149,7 +170,10 @@ mod tests {
     }
 
     #[rstest]
-    #[case::workers(|t: &mut Tenant| t.worker.replicas = 6, "quota.limitsCpu 4 is less than the 4500m")]
+    #[case::no_api(|t: &mut Tenant| t.api.replicas = 0, "api.replicas 0 is not at least 1")]
+    #[case::no_worker(|t: &mut Tenant| t.worker.replicas = 0, "worker.replicas 0 is not 1 to 3")]
+    #[case::too_many_workers(|t: &mut Tenant| t.worker.replicas = 4, "worker.replicas 4 is not 1 to 3")]
+    #[case::replicas(|t: &mut Tenant| t.api.replicas = 6, "quota.limitsCpu 4 is less than the 4500m")]
     #[case::memory(|t: &mut Tenant| t.worker.size.memory_limit = "4Gi".parse().unwrap(), "quota.limitsMemory 8Gi is less than the 10240Mi")]
     #[case::requests(|t: &mut Tenant| t.quota.requests_cpu = "200m".parse().unwrap(), "quota.requestsCpu 200m is less than the 300m")]
     #[case::pods(|t: &mut Tenant| t.quota.pods = 3, "quota.pods 3 is less than the 4 ")]

@@ -33,6 +33,8 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 struct Case {
     client: Client,
     tenant: Tenant,
+    /// Its manifests include workloads.
+    workloads: bool,
 }
 
 /// Runs the test with a tenant of that name, and removes the tenant whatever happens.
@@ -46,7 +48,11 @@ async fn with_tenant<F: Future<Output = ()> + Send + 'static>(name: &str, test: 
     };
     let client = connect(&options).await.expect("the context can be used").client;
     let tenant = Tenant::standard(format!("prov-{name}-{}", std::process::id()).parse().unwrap());
-    let case = Case { client, tenant };
+    let case = Case {
+        client,
+        tenant,
+        workloads: true,
+    };
     let outcome = tokio::spawn(test(case.clone())).await;
     let removed = delete(&case.client, &case.tenant.id, &DeleteOptions::default(), &Silent).await;
     if let Err(panic) = outcome {
@@ -61,7 +67,7 @@ impl Case {
     }
 
     fn manifests(&self) -> Vec<Manifest> {
-        render(&self.tenant, &Templates::embedded(), &Stamp::default()).unwrap()
+        self.render(&Templates::embedded())
     }
 
     fn manifests_with(&self, file: &str, change: impl FnOnce(String) -> String) -> Vec<Manifest> {
@@ -69,12 +75,13 @@ impl Case {
         let original = std::fs::read_to_string(templates.join(file)).unwrap_or_default();
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(file), change(original)).unwrap();
-        render(
-            &self.tenant,
-            &Templates::with_overrides(directory.path()).unwrap(),
-            &Stamp::default(),
-        )
-        .unwrap()
+        self.render(&Templates::with_overrides(directory.path()).unwrap())
+    }
+
+    fn render(&self, templates: &Templates) -> Vec<Manifest> {
+        let mut manifests = render(&self.tenant, templates, &Stamp::default()).unwrap();
+        manifests.retain(|manifest| self.workloads || manifest.kind.kind != "Deployment");
+        manifests
     }
 
     async fn apply(&self, manifests: &[Manifest], options: ApplyOptions) -> Result<Applied, ApplyError> {
@@ -125,8 +132,7 @@ fn until_ready() -> ApplyOptions {
 
 /// Without pods nothing waits for nodes.
 fn without_workloads(case: &mut Case) {
-    case.tenant.api.replicas = 0;
-    case.tenant.worker.replicas = 0;
+    case.workloads = false;
 }
 
 #[tokio::test]
@@ -228,7 +234,7 @@ async fn a_conflict_changes_nothing_and_force_takes_the_field_back() {
 
         let force = ApplyOptions { force_conflicts: true, ..ApplyOptions::default() };
         let applied = case.apply(&manifests, force).await.unwrap();
-        assert_eq!(applied.to_string(), "1 changed, 13 unchanged");
+        assert_eq!(applied.to_string(), "1 changed, 11 unchanged");
         assert_eq!(case.live(config).await.data["data"]["REDIS_PORT"], "6379");
     })
     .await;
@@ -263,7 +269,7 @@ async fn what_the_templates_no_longer_contain_is_pruned_and_nothing_else() {
             .apply(&case.manifests(), ApplyOptions::default())
             .await
             .unwrap();
-        assert_eq!(applied.to_string(), "14 unchanged, 1 pruned");
+        assert_eq!(applied.to_string(), "12 unchanged, 1 pruned");
         assert_eq!(applied.pruned[0].name, "extra");
         let left = configs
             .list(&ListParams::default())
@@ -338,7 +344,7 @@ async fn deletion_leaves_nothing_and_apply_waits_for_a_namespace_on_its_way_out(
             .apply(&case.manifests(), ApplyOptions::default())
             .await
             .unwrap();
-        assert_eq!(applied.to_string(), "14 created");
+        assert_eq!(applied.to_string(), "12 created");
     })
     .await;
 }
@@ -378,13 +384,13 @@ async fn what_is_not_ready_is_named_with_its_reason(
     #[case] reason: Reason,
     #[case] message: &'static str,
 ) {
-    with_tenant(&format!("{reason:?}").to_lowercase(), async move |mut case| {
-        case.tenant.worker.replicas = 0;
-        let manifests = case.manifests_with("61-deployment-api.yaml.hbs", |text| {
+    with_tenant(&format!("{reason:?}").to_lowercase(), async move |case| {
+        let mut manifests = case.manifests_with("61-deployment-api.yaml.hbs", |text| {
             let text = text.replace("\"{{IMAGE_API}}\"", "\"ai-agents.local/probe:1\"");
             assert!(text.contains(original), "{original}");
             text.replace(original, replacement)
         });
+        manifests.retain(|manifest| manifest.template != "deployment-worker");
         let options = ApplyOptions {
             readiness: Some(Duration::from_secs(8)),
             ..ApplyOptions::default()
@@ -532,7 +538,7 @@ async fn two_applies_at_once_do_no_harm() {
         both.0.unwrap();
         both.1.unwrap();
         let after = case.apply(&manifests, ApplyOptions::default()).await.unwrap();
-        assert_eq!(after.to_string(), "14 unchanged");
+        assert_eq!(after.to_string(), "12 unchanged");
     })
     .await;
 }
