@@ -61,10 +61,12 @@ test-unit: tools
 test-cluster: build lab-up
 	scripts/test-cluster.sh $(LAB)
 
-lab-up: $(LAB)
+## A lab that was up already gets the agent as it is now.
+lab-up: $(LAB) $(IMAGE)
 	$(LAB) deps
 	$(LAB) build
 	$(LAB) up
+	$(LAB) load-image $(IMAGE)
 
 lab-down:
 	$(LAB) down

@@ -3,15 +3,32 @@
 set -eu
 
 missing=0
-need() { # program, expected, remedy
-	if ! command -v "$1" >/dev/null 2>&1; then
-		echo "error: $1 not found, expected $2" >&2
-		echo "hint: $3" >&2
-		missing=1
+lacks() { # expected, seen, remedy
+	echo "error: expected $1, found $2" >&2
+	echo "hint: $3" >&2
+	missing=1
+}
+
+at_least() { # wanted, found: both MAJOR.MINOR
+	[ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]
+}
+
+need() { # name, wanted version, found version, remedy
+	if [ -z "$3" ]; then
+		lacks "$1 $2 or later" "none" "$4"
+	elif ! at_least "$2" "$3"; then
+		lacks "$1 $2 or later" "$3" "$4"
 	fi
 }
 
-need cargo "Rust 1.95 or later" "install it with rustup: https://rustup.rs"
-need go "Go 1.25 or later" "install it from https://go.dev/dl, and put its bin directory on PATH"
-need cc "a C compiler, which Rust links with" "apt-get install gcc libc6-dev"
+version() { # text with a version in it
+	printf '%s' "$1" | sed -n 's/^[^0-9]*\([0-9][0-9]*\.[0-9][0-9]*\).*/\1/p' | head -n 1
+}
+
+need Rust 1.95 "$(version "$(rustc --version 2>/dev/null || true)")" "install it with rustup (https://rustup.rs): rustup toolchain install 1.95"
+need Go 1.25 "$(version "$(go version 2>/dev/null || true)")" "install it from https://go.dev/dl, and put its bin directory on PATH"
+for part in fmt clippy; do
+	cargo "$part" --version >/dev/null 2>&1 || lacks "cargo $part" "none" "rustup component add rustfmt clippy"
+done
+command -v cc >/dev/null 2>&1 || lacks "a C compiler, which Rust links with" "none" "apt-get install gcc libc6-dev"
 exit "$missing"

@@ -231,7 +231,9 @@ impl Agent {
             stdin,
             limit,
         };
+        let begin = tokio::time::Instant::now();
         let output = exec(&self.client, &command).await?;
+        tracing::debug!(agent = %self.place, namespace = %self.namespace, command = ?command.command, took = ?begin.elapsed(), "exec");
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.code != 0 {
             let said = if output.stderr.trim().is_empty() {

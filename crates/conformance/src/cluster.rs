@@ -158,6 +158,8 @@ impl Cluster {
     /// The client cannot be made.
     pub fn client_with_token(&self, token: String) -> Result<Client, HarnessError> {
         let mut config = self.config.clone();
+        // Headers may carry credentials too.
+        config.headers.clear();
         config.auth_info = AuthInfo {
             token: Some(token.into()),
             ..AuthInfo::default()

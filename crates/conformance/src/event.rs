@@ -74,6 +74,8 @@ pub enum Event {
         /// How long it took, waiting for what it needs included.
         took: Duration,
     },
+    /// A part of the run is over: `verdicts` (from the start to the last verdict but clean-up's), `removal` (with the verdict on it).
+    Took(&'static str, Duration),
     /// Removing begins, of so many things.
     CleaningUp(usize),
     /// Something could not be removed.

@@ -69,6 +69,12 @@ pub struct AgentPod<'a> {
 }
 
 impl AgentPod<'_> {
+    /// A hundred connections at once are a burst that must not be throttled into time-outs. In a tenant it counts against the quota, where
+    /// there must remain as much of limits as of requests, or QUO-01 could not ask for a request by itself.
+    fn cpu_limit(&self) -> &'static str {
+        if self.owner.is_some() { "350m" } else { "1" }
+    }
+
     /// The Pod.
     pub fn manifest(&self) -> Value {
         let ports = AGENT_PORTS.map(|port| port.to_string()).join(",");
@@ -92,7 +98,7 @@ impl AgentPod<'_> {
                 "image": self.image,
                 "imagePullPolicy": "IfNotPresent",
                 "args": ["serve", "--tcp", ports, "--udp", ports],
-                "resources": resources("10m", "200m", "16Mi", "64Mi"),
+                "resources": resources("10m", self.cpu_limit(), "16Mi", "64Mi"),
                 "securityContext": container_security(),
             }],
         });

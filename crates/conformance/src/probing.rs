@@ -1,5 +1,5 @@
 //! Turns an agent's attempts into observations. A denial is two fresh attempts that were both kept out and that the target's witness
-//! did not see; controls are made before and after. Which cells to probe is left to the checks.
+//! did not see; controls are made with them and after them. Which cells to probe is left to the checks.
 
 use crate::agent::{Agent, Tried, Try};
 use crate::error::HarnessError;
@@ -45,51 +45,42 @@ impl Seen {
     }
 }
 
-/// Probes cells that are expected to be denied, between two rounds of controls. An agent that cannot be asked leaves its cells undecided
-/// and its controls unproven; it is no error here, since another source may have got through.
+/// Probes cells that are expected to be denied, twice each, between two rounds of controls. An agent that cannot be asked leaves its cells
+/// undecided and its controls unproven; it is no error here, since another source may have got through.
 pub async fn probe(source: &Arc<Agent>, controls: &[Cell], cells: &[Cell]) -> Seen {
-    let mut first: Vec<Try> = controls.iter().map(|cell| cell.attempt.clone()).collect();
-    first.extend(cells.iter().map(|cell| cell.attempt.clone()));
-    let mut second: Vec<Try> = cells.iter().map(|cell| cell.attempt.clone()).collect();
-    second.extend(controls.iter().map(|cell| cell.attempt.clone()));
-
-    let first = source.attempt(&first).await;
-    let second = match &first {
-        Ok(_) => source.attempt(&second).await,
-        Err(error) => Err(error.clone()),
+    let tries = |cells: &[Cell]| -> Vec<Try> { cells.iter().map(|cell| cell.attempt.clone()).collect() };
+    // Both attempts wait together: each has a socket and a source port of its own.
+    let first = source
+        .attempt(&[tries(controls), tries(cells), tries(cells)].concat())
+        .await;
+    let first = match first {
+        Ok(first) => first,
+        Err(error) => return unable(controls, cells, &error),
     };
-    match (first, second) {
-        (Ok(first), Ok(second)) => {
-            let (before, one) = first.split_at(controls.len());
-            let (two, after) = second.split_at(cells.len());
-            let witnessed = ask_witnesses(cells).await;
-            let mut probes: Vec<Observed> = cells
-                .iter()
-                .zip(one.iter().zip(two))
-                .map(|(cell, pair)| judge(cell, pair, &witnessed))
-                .collect();
-            distrust_refusals(cells, &mut probes);
-            Seen {
-                controls: sandwich(controls, before, after),
-                probes,
-            }
-        }
-        // What the first round reached counts, whatever became of the second.
-        (Ok(first), Err(error)) => {
-            let mut seen = unable(controls, cells, &error);
-            for (probe, (cell, tried)) in seen
-                .probes
-                .iter_mut()
-                .zip(cells.iter().zip(&first[controls.len()..]))
-            {
-                probe.observation = combine(
-                    observe(cell, &tried.outcome),
-                    Observation::Broken(error.to_string()),
-                );
-            }
-            seen
-        }
-        (Err(error), _) => unable(controls, cells, &error),
+    let (before, twice) = first.split_at(controls.len());
+    let (one, two) = twice.split_at(cells.len());
+    let controls_again = tries(controls);
+    let (after, witnessed) = futures::join!(again(source, &controls_again), ask_witnesses(cells));
+    let mut probes: Vec<Observed> = cells
+        .iter()
+        .zip(one.iter().zip(two))
+        .map(|(cell, pair)| judge(cell, pair, &witnessed))
+        .collect();
+    distrust_refusals(cells, &mut probes);
+    let controls = match after {
+        Ok(after) => sandwich(controls, before, &after),
+        // What the probes reached counts, whatever became of the controls.
+        Err(error) => unable(controls, &[], &error).controls,
+    };
+    Seen { controls, probes }
+}
+
+/// The controls once more; none need no exec.
+async fn again(source: &Arc<Agent>, controls: &[Try]) -> Result<Vec<Tried>, HarnessError> {
+    if controls.is_empty() {
+        Ok(Vec::new())
+    } else {
+        source.attempt(controls).await
     }
 }
 

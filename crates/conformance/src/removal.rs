@@ -122,20 +122,15 @@ pub async fn remove(
     limit: Duration,
     gone: &(dyn Fn(&Entry) + Sync),
 ) -> Vec<(Entry, String)> {
-    let (containers, objects): (Vec<&Entry>, Vec<&Entry>) = entries
-        .iter()
-        .partition(|entry| matches!(entry.kind, Kind::Namespace | Kind::Tenant));
     // Leases guard the tenants until all else is gone.
-    let (leases, objects): (Vec<&Entry>, Vec<&Entry>) =
-        objects.into_iter().partition(|entry| entry.kind == Kind::Lease);
-    // One object that will not go must not keep the rest from being told to: each group has time of its own.
-    let half = Instant::now() + limit / 2;
+    let (leases, rest): (Vec<&Entry>, Vec<&Entry>) =
+        entries.iter().partition(|entry| entry.kind == Kind::Lease);
+    let deadline = Instant::now() + limit;
     let mut failed = Vec::new();
-    for (group, deadline) in [
-        (objects, half),
-        (containers, half + limit / 2),
-        (leases, half + limit / 2 + ANSWER),
-    ] {
+    // All at once: a namespace takes five seconds of the namespace controller's own before anything in it is touched, the objects in it are
+    // deleted meanwhile, and one that will not go does not keep the others. A tenant's pods go before its policies all the same
+    // (`provisioner::delete`).
+    for (group, deadline) in [(rest, deadline), (leases, deadline + ANSWER)] {
         let removals: Vec<BoxFuture<'_, (Entry, Result<(), String>)>> = group
             .into_iter()
             .map(|entry| remove_before(client, run, entry.clone(), deadline).boxed())

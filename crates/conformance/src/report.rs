@@ -77,6 +77,8 @@ pub struct Report {
     pub results: Vec<ItemResult>,
     /// What is worth knowing.
     pub notices: Vec<String>,
+    /// How long its parts took.
+    pub times: Vec<(&'static str, Duration)>,
     /// What could not be removed.
     pub left_behind: Vec<String>,
     /// What stopped it, where something did.
@@ -116,6 +118,7 @@ impl Report {
             beginning: None,
             results: Vec::new(),
             notices: Vec::new(),
+            times: Vec::new(),
             left_behind: Vec::new(),
             interrupted: None,
             failure: None,
@@ -130,6 +133,7 @@ impl Report {
             Event::Began(beginning) => self.begin(beginning),
             Event::Notice(line) => self.notices.push(line.clone()),
             Event::Finished { item, verdict, took } => self.finish(item, verdict, *took),
+            Event::Took(part, took) => self.times.push((part, *took)),
             Event::LeftBehind(what) => self.left_behind.push(what.clone()),
             Event::Interrupted(by) => self.interrupted = Some(by.clone()),
             Event::Progress(_) | Event::Started(_) | Event::CleaningUp(_) | Event::Ended => {}

@@ -133,6 +133,7 @@ pub async fn preview(request: &Request) -> Result<Preview, RunError> {
 /// # Errors
 /// [`RunError`], where it came to no verdicts at all.
 pub async fn run(request: Request, events: Events, cancel: CancellationToken) -> Result<(), RunError> {
+    let begin = Instant::now();
     let Request {
         settings,
         selection,
@@ -157,7 +158,7 @@ pub async fn run(request: Request, events: Events, cancel: CancellationToken) ->
     let expires = Timestamp::now() + SignedDuration::try_from(life).unwrap_or(SignedDuration::MAX);
     let mark = Mark { run, expires };
     let ledger = open_ledger(&ledgers, &mark.run, &cluster.uid)?;
-    let deadline = Instant::now() + settings.timeout;
+    let deadline = begin + settings.timeout;
     let mut site = Site {
         cluster,
         settings,
@@ -172,7 +173,7 @@ pub async fn run(request: Request, events: Events, cancel: CancellationToken) ->
     };
     let prepared = prepared.unwrap_or_else(|_| Err(late(&site).into()));
     match prepared {
-        Ok(plan) => conduct(site, plan, deadline, cancel, keep).await,
+        Ok(plan) => conduct(site, plan, begin, cancel, keep).await,
         Err(error) => {
             finish(&site, false, true).await;
             return Err(error);
@@ -316,7 +317,8 @@ fn beginning(site: &Site, plan: &Plan, keep: bool) -> Beginning {
 }
 
 /// Puts up, runs, removes, judges what is left.
-async fn conduct(site: Site, plan: Plan, deadline: Instant, cancel: CancellationToken, keep: bool) {
+async fn conduct(site: Site, plan: Plan, begin: Instant, cancel: CancellationToken, keep: bool) {
+    let deadline = begin + site.settings.timeout;
     let site = Arc::new(site);
     let stage = Stage::new(&site, &plan.resources);
     let mut cx = Context {
@@ -340,6 +342,8 @@ async fn conduct(site: Site, plan: Plan, deadline: Instant, cancel: Cancellation
         () = cancel.cancelled() => false,
     };
     cx.stage.stop();
+    site.events.send(Event::Took("verdicts", begin.elapsed()));
+    let judged = Instant::now();
     if !keep {
         // Set once, here.
         let _ = cx.before_clean_up.set(look_before_clean_up(&site).await);
@@ -352,6 +356,7 @@ async fn conduct(site: Site, plan: Plan, deadline: Instant, cancel: Cancellation
     if !cancel.is_cancelled() {
         runner::run_after_clean_up(&cx, &plan).await;
     }
+    site.events.send(Event::Took("removal", judged.elapsed()));
 }
 
 /// PROV-14's control: how many of the run's objects the search finds now; an error where it misses one that the ledger has.

@@ -5,6 +5,7 @@ use crate::check::Schedule;
 use crate::context::Context;
 use crate::event::Event;
 use crate::plan::{Item, Plan};
+use crate::resource::Resource;
 use crate::verdict::Verdict;
 use futures::{FutureExt, StreamExt};
 use std::any::Any;
@@ -45,8 +46,11 @@ async fn run_item(cx: &Context, plan: &Plan, item: &Item) {
     cx.site.events.send(Event::Started(name.clone()));
     let begin = Instant::now();
     let tenants = cx.site.settings.tenant_ids();
-    // What it needs has deadlines of its own; the check's begins when that is up, or known not to come.
-    cx.stage.settle(&item.check.needs(&item.subject, &tenants)).await;
+    // What it needs has deadlines of its own; the check's begins when that is up, or known not to come. The canary is a control, which may
+    // be observed beside the probes.
+    let mut needs = item.check.needs(&item.subject, &tenants);
+    needs.retain(|resource| *resource != Resource::Enforcement);
+    cx.stage.settle(&needs).await;
     let verdict = guard(item.check.info().timeout, item.check.run(cx, &item.subject)).await;
     debug_assert!(
         plan.judged().any(|planned| planned.to_string() == name),

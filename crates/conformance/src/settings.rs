@@ -172,7 +172,7 @@ fn combine(
     Ok(Settings {
         cluster_name: cluster.to_owned(),
         cluster: entry,
-        tenants: tenants(&ids, file.tenant_file.as_deref())?,
+        tenants: tenants(&ids, file.tenant_file.as_deref(), &agent_image)?,
         agent_image,
         timeout: duration("timeout", &timeout)?,
         clean_up_within: duration("cleanUpWithin", &clean_up_within)?,
@@ -212,7 +212,7 @@ fn parse(text: &str, place: &str) -> Result<File, SettingsError> {
     })
 }
 
-fn tenants(ids: &[String], file: Option<&Path>) -> Result<Vec<Tenant>, SettingsError> {
+fn tenants(ids: &[String], file: Option<&Path>, agent_image: &str) -> Result<Vec<Tenant>, SettingsError> {
     let hint = "name two or more tenants, all different: --tenants test-tenant-a,test-tenant-b";
     let mut tenants: Vec<Tenant> = Vec::new();
     for id in ids {
@@ -223,7 +223,7 @@ fn tenants(ids: &[String], file: Option<&Path>) -> Result<Vec<Tenant>, SettingsE
         }
         tenants.push(match file {
             Some(path) => from_file(path, id)?,
-            None => Tenant::standard(id),
+            None => standard(id, agent_image)?,
         });
     }
     if tenants.len() < 2 {
@@ -234,6 +234,17 @@ fn tenants(ids: &[String], file: Option<&Path>) -> Result<Vec<Tenant>, SettingsE
         ));
     }
     Ok(tenants)
+}
+
+/// The standard tier. Until there is an application its API and worker are the agent's program, so they run the agents' image.
+fn standard(id: TenantId, agent_image: &str) -> Result<Tenant, SettingsError> {
+    let hint = "name an image as in registry.example.com/probe:1";
+    let mut tenant = Tenant::standard(id);
+    tenant.api.image = agent_image
+        .parse()
+        .map_err(|error| invalid("agentImage", format!("{error}"), hint))?;
+    tenant.worker.image = tenant.api.image.clone();
+    Ok(tenant)
 }
 
 fn from_file(path: &Path, id: TenantId) -> Result<Tenant, SettingsError> {
@@ -305,7 +316,7 @@ mod tests {
 
     #[test]
     fn flags_come_before_the_file_and_the_file_before_defaults() {
-        let file = "{tenants: [c, d], timeout: 2m, agentImage: from-file}";
+        let file = "{tenants: [c, d], timeout: 2m, agentImage: from/file}";
         let overrides = Overrides {
             tenants: Some(vec!["e".into(), "f".into()]),
             ..Overrides::default()
@@ -314,11 +325,26 @@ mod tests {
         assert_eq!(settings.tenant_ids()[0].as_str(), "e");
         assert_eq!(
             (settings.timeout, settings.agent_image.as_str()),
-            (Duration::from_secs(120), "from-file")
+            (Duration::from_secs(120), "from/file")
+        );
+    }
+
+    #[test]
+    fn a_standard_tenant_runs_the_agents_image_which_a_cluster_of_ones_own_has() {
+        let settings = resolved(
+            "{agentImage: registry.example.com/probe:1}",
+            &Overrides::default(),
+        )
+        .unwrap();
+        let tenant = &settings.tenants[0];
+        assert_eq!(
+            [tenant.api.image.as_str(), tenant.worker.image.as_str()],
+            ["registry.example.com/probe:1"; 2]
         );
     }
 
     #[rstest]
+    #[case::no_image("{agentImage: 'a b'}", "agentImage")]
     #[case::one_tenant("{tenants: [a]}", "expected two at least, found 1")]
     #[case::the_same_twice("{tenants: [a, a]}", "a twice")]
     #[case::no_duration("{timeout: soon}", "is no duration")]

@@ -148,6 +148,22 @@ impl Stage {
         join_all(all).await;
     }
 
+    /// Waits until no pod is on its way into a tenant any more.
+    pub async fn settle_pods(&self, tenant: &TenantId) {
+        let own = |place: &Place| matches!(place, Place::Tenant(id, _) if id == tenant);
+        let agents = self
+            .agents
+            .iter()
+            .filter(|(place, _)| own(place))
+            .map(|(_, agent)| agent.clone().map(drop).boxed());
+        let workloads = self
+            .workloads
+            .get(tenant)
+            .cloned()
+            .map(|slot| slot.map(drop).boxed());
+        join_all(agents.chain(workloads)).await;
+    }
+
     /// Gives up what is under way. What is merely no longer polled would keep its place among the requests under way for ever.
     pub fn stop(&mut self) {
         self.tenants.clear();

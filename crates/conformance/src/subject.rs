@@ -1,5 +1,6 @@
 //! What a check is about: the whole cluster, one tenant, or one tenant towards another.
 
+use crate::error::HarnessError;
 use provisioner::TenantId;
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -13,6 +14,34 @@ pub enum Subject {
     Tenant(TenantId),
     /// What the first can do to the second.
     Pair(TenantId, TenantId),
+}
+
+impl Subject {
+    /// The tenant it is about.
+    ///
+    /// # Errors
+    /// It is not about one tenant: a check was given a subject that it did not ask for, a fault of ours.
+    pub fn tenant(&self) -> Result<&TenantId, HarnessError> {
+        match self {
+            Subject::Tenant(tenant) => Ok(tenant),
+            Subject::Cluster | Subject::Pair(..) => {
+                Err(HarnessError::new(format!("{self} is not one tenant")))
+            }
+        }
+    }
+
+    /// The first tenant and the one that it acts on.
+    ///
+    /// # Errors
+    /// It is not about a pair, as before.
+    pub fn pair(&self) -> Result<(&TenantId, &TenantId), HarnessError> {
+        match self {
+            Subject::Pair(from, to) => Ok((from, to)),
+            Subject::Cluster | Subject::Tenant(_) => {
+                Err(HarnessError::new(format!("{self} is not a pair of tenants")))
+            }
+        }
+    }
 }
 
 impl fmt::Display for Subject {

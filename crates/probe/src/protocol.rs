@@ -11,7 +11,7 @@ pub const VERSION: u32 = 1;
 /// Most attempts that an agent takes in one request.
 pub const MAX_ATTEMPTS: usize = 2000;
 /// Most attempts that an agent has under way at once, whatever is asked.
-pub const MAX_CONCURRENCY: usize = 64;
+pub const MAX_CONCURRENCY: usize = 128;
 /// The longest an attempt may be given, in milliseconds.
 pub const MAX_TIMEOUT_MS: u64 = 10_000;
 

@@ -24,7 +24,7 @@ static INFO: CheckInfo = CheckInfo {
     how: "On each node, in a namespace of the run: a listener is reached, a policy closes it, and it is denied twice while a listener that no policy selects stays reached; the same for a client whose egress is closed.",
     remedy: "install a network plugin that enforces NetworkPolicy (Cilium, Calico, kindnet of kind 0.24 or later), and check that its agent runs on the node that is named",
     schedule: Schedule::Concurrent,
-    timeout: Duration::from_secs(60),
+    timeout: Duration::from_secs(180),
 };
 
 impl Check for Net01 {

@@ -31,8 +31,11 @@ static INFO: CheckInfo = CheckInfo {
     how: "Agents in all of A's costumes try B's API on 8000 by pod IP, Service IP and name, an outsider without policies does the same, and A's agents try an open sink on 8000. Controls: the outsider reaches the sink, A's agents reach DNS, B's API is ready and its agent's listener answers, policies are enforced; B's agent witnesses that no nonce arrived.",
     remedy: "compare the tenant's policies with the templates (provisioner apply brings them back): an `outsider ->` line means that B's ingress is open, a `-> sink` line that A's egress is",
     schedule: Schedule::Concurrent,
-    timeout: Duration::from_secs(90),
+    timeout: Duration::from_secs(180),
 };
+
+/// What a name takes to resolve comes on top of what a denied attempt waits.
+const NAME_TIMEOUT: Duration = DENIAL_TIMEOUT.saturating_add(Duration::from_millis(300));
 
 impl Check for Net02 {
     fn info(&self) -> &'static CheckInfo {
@@ -44,7 +47,7 @@ impl Check for Net02 {
     }
 
     fn needs(&self, subject: &Subject, _tenants: &[TenantId]) -> Vec<Resource> {
-        let Subject::Pair(from, to) = subject else {
+        let Ok((from, to)) = subject.pair() else {
             return Vec::new();
         };
         let mut needs: Vec<Resource> = Costume::ALL
@@ -65,12 +68,8 @@ impl Check for Net02 {
 
     fn run<'a>(&self, cx: &'a Context, subject: &'a Subject) -> BoxFuture<'a, Result<Verdict, HarnessError>> {
         async move {
-            match subject {
-                Subject::Pair(from, to) => judge(cx, from, to).await,
-                Subject::Cluster | Subject::Tenant(_) => {
-                    Ok(Verdict::inconclusive("this check is about a pair of tenants"))
-                }
-            }
+            let (from, to) = subject.pair()?;
+            judge(cx, from, to).await
         }
         .boxed()
     }
@@ -167,7 +166,7 @@ fn api_cells(cx: &Context, source: &str, to: &TenantId, workloads: &Workloads) -
             let name = format!("{API}.{}.svc.{}.", to.namespace(), tenant.dns.cluster_domain);
             cells.push(cell(
                 format!("{name}:{API_PORT} (name)"),
-                http(name.clone(), 2 * DENIAL_TIMEOUT),
+                http(name.clone(), NAME_TIMEOUT),
             ));
         }
     }

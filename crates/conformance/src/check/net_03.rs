@@ -33,7 +33,7 @@ static INFO: CheckInfo = CheckInfo {
     how: "A's agents and an outsider without policies try agents in B that wear the worker's labels or none, on 53, 80, 443, 5432, 6379, 8000 and 31337, TCP and UDP, and the worker's own listener. Controls: the outsider reaches the sink on the same ports, A's agents reach DNS, B's agents' listeners answer, policies are enforced; B's agents witness that no nonce arrived.",
     remedy: "bring back the policy default-deny-ingress with an empty podSelector in B's namespace (provisioner apply does), and look for policies that allow more: kubectl get networkpolicy",
     schedule: Schedule::Concurrent,
-    timeout: Duration::from_secs(90),
+    timeout: Duration::from_secs(180),
 };
 
 const TARGETS: [Costume; 2] = [Costume::Worker, Costume::Unlabelled];
@@ -48,7 +48,7 @@ impl Check for Net03 {
     }
 
     fn needs(&self, subject: &Subject, _tenants: &[TenantId]) -> Vec<Resource> {
-        let Subject::Pair(from, to) = subject else {
+        let Ok((from, to)) = subject.pair() else {
             return Vec::new();
         };
         let sources = Costume::ALL.map(|costume| Resource::Agent(Place::Tenant(from.clone(), costume)));
@@ -65,12 +65,8 @@ impl Check for Net03 {
 
     fn run<'a>(&self, cx: &'a Context, subject: &'a Subject) -> BoxFuture<'a, Result<Verdict, HarnessError>> {
         async move {
-            match subject {
-                Subject::Pair(from, to) => judge(cx, from, to).await,
-                Subject::Cluster | Subject::Tenant(_) => {
-                    Ok(Verdict::inconclusive("this check is about a pair of tenants"))
-                }
-            }
+            let (from, to) = subject.pair()?;
+            judge(cx, from, to).await
         }
         .boxed()
     }

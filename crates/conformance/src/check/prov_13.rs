@@ -39,20 +39,17 @@ impl Check for Prov13 {
     }
 
     fn needs(&self, subject: &Subject, _tenants: &[TenantId]) -> Vec<Resource> {
-        match subject {
-            Subject::Tenant(tenant) => vec![Resource::Workloads(tenant.clone())],
-            Subject::Cluster | Subject::Pair(..) => Vec::new(),
-        }
+        subject
+            .tenant()
+            .map(|tenant| Resource::Workloads(tenant.clone()))
+            .into_iter()
+            .collect()
     }
 
     fn run<'a>(&self, cx: &'a Context, subject: &'a Subject) -> BoxFuture<'a, Result<Verdict, HarnessError>> {
         async move {
-            match subject {
-                Subject::Tenant(tenant) => Ok(judge(tenant, cx.workloads(tenant).await?.as_ref())),
-                Subject::Cluster | Subject::Pair(..) => {
-                    Ok(Verdict::inconclusive("this check is about one tenant"))
-                }
-            }
+            let tenant = subject.tenant()?;
+            Ok(judge(tenant, cx.workloads(tenant).await?.as_ref()))
         }
         .boxed()
     }

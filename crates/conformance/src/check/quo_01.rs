@@ -56,29 +56,22 @@ impl Check for Quo01 {
     }
 
     fn needs(&self, subject: &Subject, _tenants: &[TenantId]) -> Vec<Resource> {
-        match subject {
-            Subject::Tenant(tenant) => vec![Resource::Tenant(tenant.clone())],
-            Subject::Cluster | Subject::Pair(..) => Vec::new(),
-        }
+        subject
+            .tenant()
+            .map(|tenant| Resource::Tenant(tenant.clone()))
+            .into_iter()
+            .collect()
     }
 
     fn objects(&self, subject: &Subject, run: &RunId) -> Vec<Entry> {
-        let Subject::Tenant(tenant) = subject else {
+        let Ok(tenant) = subject.tenant() else {
             return Vec::new();
         };
         vec![real_pod(tenant, run), deployment(tenant, run)]
     }
 
     fn run<'a>(&self, cx: &'a Context, subject: &'a Subject) -> BoxFuture<'a, Result<Verdict, HarnessError>> {
-        async move {
-            match subject {
-                Subject::Tenant(tenant) => judge(cx, tenant).await,
-                Subject::Cluster | Subject::Pair(..) => {
-                    Ok(Verdict::inconclusive("this check is about one tenant"))
-                }
-            }
-        }
-        .boxed()
+        async move { judge(cx, subject.tenant()?).await }.boxed()
     }
 }
 
@@ -101,7 +94,7 @@ fn deployment(tenant: &TenantId, run: &RunId) -> Entry {
 async fn judge(cx: &Context, id: &TenantId) -> Result<Verdict, HarnessError> {
     cx.stage.tenant(id).await?;
     // The run's own pods count against the quota too: usage must stand still while it is measured.
-    cx.stage.drive().await;
+    cx.stage.settle_pods(id).await;
     let tenant = cx.site.tenant(id)?;
     let mut probes = Vec::new();
     let mut controls: Vec<Control> = Vec::new();

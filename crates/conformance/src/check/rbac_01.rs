@@ -66,20 +66,16 @@ impl Check for Rbac01 {
     }
 
     fn needs(&self, subject: &Subject, _tenants: &[TenantId]) -> Vec<Resource> {
-        match subject {
-            Subject::Pair(from, to) => vec![Resource::Tenant(from.clone()), Resource::Tenant(to.clone())],
-            Subject::Cluster | Subject::Tenant(_) => Vec::new(),
-        }
+        let Ok((from, to)) = subject.pair() else {
+            return Vec::new();
+        };
+        vec![Resource::Tenant(from.clone()), Resource::Tenant(to.clone())]
     }
 
     fn run<'a>(&self, cx: &'a Context, subject: &'a Subject) -> BoxFuture<'a, Result<Verdict, HarnessError>> {
         async move {
-            match subject {
-                Subject::Pair(from, to) => judge(cx, from, to).await,
-                Subject::Cluster | Subject::Tenant(_) => {
-                    Ok(Verdict::inconclusive("this check is about a pair of tenants"))
-                }
-            }
+            let (from, to) = subject.pair()?;
+            judge(cx, from, to).await
         }
         .boxed()
     }

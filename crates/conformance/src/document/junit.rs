@@ -296,6 +296,11 @@ fn properties(writer: &mut Writer<Vec<u8>>, report: &Report) -> Result<(), Junit
         ("version", beginning.version.clone()),
         ("user", beginning.user.clone()),
     ];
+    let times = report
+        .times
+        .iter()
+        .map(|(part, took)| (*part, format!("{:.3} s", took.as_secs_f64())));
+    let properties: Vec<(&str, String)> = properties.into_iter().chain(times).collect();
     writer
         .create_element("properties")
         .write_inner_content(|writer| {

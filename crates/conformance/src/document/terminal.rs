@@ -88,7 +88,7 @@ pub fn line(event: &Event, elapsed: Duration) -> Option<String> {
         Event::Interrupted(by) => Some(format!(
             "{at}  {YELLOW}{by}{YELLOW:#}: stopping, then cleaning up; once more to leave at once"
         )),
-        Event::Started(_) | Event::Ended => None,
+        Event::Started(_) | Event::Took(..) | Event::Ended => None,
     }
 }
 
@@ -163,11 +163,15 @@ pub fn closing(report: &Report, took: Duration) -> String {
         Ending::Broken => RED,
         _ => YELLOW.bold(),
     };
+    let parts: String = report
+        .times
+        .iter()
+        .map(|(part, took)| format!("{part} {:.1}s, ", took.as_secs_f64()))
+        .collect();
+    let (headline, all) = (report.headline(), took.as_secs_f64());
     let _ = write!(
         text,
-        "{style}{}{style:#}  {DIM}({:.1}s){DIM:#}",
-        report.headline(),
-        took.as_secs_f64()
+        "{style}{headline}{style:#}  {DIM}({parts}all {all:.1}s){DIM:#}"
     );
     text
 }
