@@ -158,6 +158,26 @@ async fn remove_before(
     (entry, result)
 }
 
+/// Whether it is there.
+///
+/// # Errors
+/// The API server does not say.
+pub async fn exists(client: &kube::Client, entry: &Entry) -> Result<bool, HarnessError> {
+    let name = match entry.kind {
+        Kind::Tenant => {
+            TenantId::try_from(entry.name.as_str()).map_or_else(|_| entry.name.clone(), |id| id.namespace())
+        }
+        _ => entry.name.clone(),
+    };
+    let found = within(
+        ANSWER,
+        format!("get {entry}"),
+        api(client, entry).get_metadata_opt(&name),
+    )
+    .await?;
+    Ok(found.is_some())
+}
+
 /// Deletes until it is gone. An API server that does not answer may do so again before the deadline, which ends this from outside.
 async fn remove_one(
     client: &kube::Client,
