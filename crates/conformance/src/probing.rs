@@ -59,13 +59,43 @@ pub async fn probe(source: &Arc<Agent>, controls: &[Cell], cells: &[Cell]) -> Se
     };
     let (before, twice) = first.split_at(controls.len());
     let (one, two) = twice.split_at(cells.len());
-    let controls_again = tries(controls);
-    let (after, witnessed) = futures::join!(again(source, &controls_again), ask_witnesses(cells));
-    let mut probes: Vec<Observed> = cells
+    // What could not be decided is tried once more, beside the second round of controls: a lost datagram of DNS is no verdict.
+    let undecided: Vec<Cell> = cells
         .iter()
         .zip(one.iter().zip(two))
-        .map(|(cell, pair)| judge(cell, pair, &witnessed))
+        .filter(|(cell, pair)| is_undecided(cell, pair))
+        .map(|(cell, _)| cell.clone())
         .collect();
+    let after = again(
+        source,
+        &[tries(controls), tries(&undecided), tries(&undecided)].concat(),
+    )
+    .await;
+    let (after, retried) = match after {
+        Ok(mut after) => {
+            let retried = after.split_off(controls.len());
+            (Ok(after), retried)
+        }
+        Err(error) => (Err(error), Vec::new()),
+    };
+    let witnessed = ask_witnesses(cells).await;
+    let mut retries = retried
+        .iter()
+        .take(undecided.len())
+        .zip(retried.iter().skip(undecided.len()));
+    let mut probes = Vec::with_capacity(cells.len());
+    for (cell, pair) in cells.iter().zip(one.iter().zip(two)) {
+        let seen = judge(cell, pair, &witnessed);
+        let retry = if is_undecided(cell, &pair) {
+            retries.next()
+        } else {
+            None
+        };
+        probes.push(match (&seen.observation, retry) {
+            (Observation::Broken(_), Some(retry)) => judge(cell, retry, &witnessed),
+            _ => seen,
+        });
+    }
     distrust_refusals(cells, &mut probes);
     let controls = match after {
         Ok(after) => sandwich(controls, before, &after),
@@ -75,12 +105,19 @@ pub async fn probe(source: &Arc<Agent>, controls: &[Cell], cells: &[Cell]) -> Se
     Seen { controls, probes }
 }
 
-/// The controls once more; none need no exec.
-async fn again(source: &Arc<Agent>, controls: &[Try]) -> Result<Vec<Tried>, HarnessError> {
-    if controls.is_empty() {
+fn is_undecided(cell: &Cell, (one, two): &(&Tried, &Tried)) -> bool {
+    matches!(
+        combine(observe(cell, &one.outcome), observe(cell, &two.outcome)),
+        Observation::Broken(_)
+    )
+}
+
+/// The second round; where there is nothing to try it needs no exec.
+async fn again(source: &Arc<Agent>, tries: &[Try]) -> Result<Vec<Tried>, HarnessError> {
+    if tries.is_empty() {
         Ok(Vec::new())
     } else {
-        source.attempt(controls).await
+        source.attempt(tries).await
     }
 }
 
