@@ -173,9 +173,9 @@ mod tests {
     #[tokio::test]
     async fn a_refused_request_sends_nothing() {
         let (silent, sink) = (silent().await, Sink::default());
-        let finished = run(request(&silent, 2, 65, 100).as_slice(), sink.clone()).await;
+        let finished = run(request(&silent, 2, 129, 100).as_slice(), sink.clone()).await;
         assert_eq!(finished, Ok(Finished::Refused));
-        let refused = Some("expected a concurrency from 1 to 64, got 65".to_owned());
+        let refused = Some("expected a concurrency from 1 to 128, got 129".to_owned());
         assert_eq!(sink.lines(), [Line::Summary(Summary { done: 0, refused })]);
         assert_eq!(
             silent.try_recv(&mut [0]).unwrap_err().kind(),

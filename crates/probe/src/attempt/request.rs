@@ -126,8 +126,8 @@ mod tests {
 
     #[rstest]
     #[case::version(with("/version", json!(2)), "expected version 1, got 2")]
-    #[case::no_concurrency(with("/concurrency", json!(0)), "expected a concurrency from 1 to 64, got 0")]
-    #[case::concurrency(with("/concurrency", json!(65)), "expected a concurrency from 1 to 64, got 65")]
+    #[case::no_concurrency(with("/concurrency", json!(0)), "expected a concurrency from 1 to 128, got 0")]
+    #[case::concurrency(with("/concurrency", json!(129)), "expected a concurrency from 1 to 128, got 129")]
     #[case::no_attempts(with("/attempts", json!([])), "expected a number of attempts from 1 to 2000, got 0")]
     #[case::port(with("/attempts/0/port", json!(0)), "attempt 1: expected a port from 1 to 65535, got 0")]
     #[case::large_port(with("/attempts/0/port", json!(65536)), "not a request: invalid value")]
