@@ -1,4 +1,4 @@
-//! Takes away what a run made: workloads first, namespaces last, each waited for until it is gone; and finds what runs left behind, by
+//! Takes away what a run made, all at once and Leases last, each waited for until it is gone; and finds what runs left behind, by
 //! label among the kinds that runs make. What is written down where is left to `ledger`.
 
 use crate::cluster::ANSWER;
@@ -67,7 +67,7 @@ pub async fn of_run(client: &kube::Client, run: &str) -> Result<Vec<Entry>, Harn
         .collect())
 }
 
-/// The same by run, in the order of runs; the newest of each run first is not known, and not needed: namespaces go last.
+/// The same by run, in the order of runs. Which of a run's is newest is not known, and not needed: all go at once.
 pub fn by_run(leftovers: Vec<Leftover>) -> BTreeMap<String, Vec<Entry>> {
     let mut runs: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
     for leftover in leftovers {

@@ -28,7 +28,7 @@ static INFO: CheckInfo = CheckInfo {
     severity: Severity::Critical,
     footprint: Footprint::OwnObjects,
     why: "The API trusts the ingress in front of it: who reaches its port directly speaks to it without TLS, rate limits or the ingress's routing by tenant.",
-    how: "Agents in all of A's costumes try B's API on 8000 by pod IP, Service IP and name, an outsider without policies does the same, and A's agents try an open sink on 8000. Controls: the outsider reaches the sink, A's agents reach DNS, B's API is ready and its agent's listener answers, policies are enforced; B's agent witnesses that no nonce arrived.",
+    how: "Agents in all of A's costumes try B's API on 8000 by pod IP, Service IP and name, an outsider without policies does the same, and A's agents try an open sink on 8000. Controls: the outsider reaches the sink, A's agents reach DNS, B's API is ready before and after and its agent's listener answers, policies are enforced; B's agent witnesses that no nonce arrived.",
     remedy: "compare the tenant's policies with the templates (provisioner apply brings them back): an `outsider ->` line means that B's ingress is open, a `-> sink` line that A's egress is",
     schedule: Schedule::Concurrent,
     timeout: Duration::from_secs(180),
