@@ -1,23 +1,23 @@
-//! A probe agent in a pod: asks it for attempts and for what its listeners saw. Attempts that are asked for at about the same time
-//! share one exec call. What the outcomes mean is left to `probing`.
+//! A probe agent in a pod: asks it for attempts and for what its listeners saw, all in one session, since an exec call costs more than
+//! what is asked in it. What the outcomes mean is left to `probing`.
 
 use crate::error::HarnessError;
-use crate::exec::{Command, exec};
+use crate::exec::{self, Command, Input, Output};
 use crate::resource::Place;
-use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
-use probe::protocol::{self, Attempt, Line, Outcome, Protocol, Request, Sighting, WitnessLine};
+use probe::protocol::{
+    self, Ask, Attempt, Outcome, Part, Protocol, Question, Reply, Request, Sighting, Summary,
+};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_util::task::AbortOnDropHandle;
 
-/// How long to wait for other checks' attempts before a batch is sent.
-const GATHER: Duration = Duration::from_millis(40);
-/// What an exec call costs beside its attempts, at worst.
-const EXEC_OVERHEAD: Duration = Duration::from_secs(15);
-/// Attempts under way at once in one pod. With all agents of a run together this stays far from what overflows a policy engine's queue
-/// (kindnet's holds 1024 packets, and fails open).
+/// What a question costs beside its attempts, at worst.
+const OVERHEAD: Duration = Duration::from_secs(15);
+/// Attempts under way at once in one pod for one question. With all agents of a run together this stays far from what overflows a policy
+/// engine's queue (kindnet's holds 1024 packets, and fails open).
 const CONCURRENCY: usize = protocol::MAX_CONCURRENCY;
 
 /// One thing to try.
@@ -58,14 +58,7 @@ pub struct Agent {
     pub node: String,
     client: kube::Client,
     ids: AtomicU32,
-    gathering: Mutex<Option<Gathering>>,
-}
-
-type Batch = Shared<BoxFuture<'static, Result<Arc<HashMap<u32, Outcome>>, HarnessError>>>;
-
-struct Gathering {
-    attempts: Arc<Mutex<Vec<Attempt>>>,
-    batch: Batch,
+    session: tokio::sync::Mutex<Option<Arc<Session>>>,
 }
 
 impl Agent {
@@ -86,7 +79,7 @@ impl Agent {
             node,
             client,
             ids: AtomicU32::new(1),
-            gathering: Mutex::new(None),
+            session: tokio::sync::Mutex::new(None),
         }
     }
 
@@ -94,7 +87,7 @@ impl Agent {
     ///
     /// # Errors
     /// The exec call failed, was cut off, or the agent did not answer every attempt: nothing can be concluded then.
-    pub async fn attempt(self: &Arc<Self>, tries: &[Try]) -> Result<Vec<Tried>, HarnessError> {
+    pub async fn attempt(&self, tries: &[Try]) -> Result<Vec<Tried>, HarnessError> {
         let mut attempts = Vec::with_capacity(tries.len());
         for attempt in tries {
             attempts.push(Attempt {
@@ -107,10 +100,15 @@ impl Agent {
                 query: attempt.query.clone(),
             });
         }
-        let outcomes = self.join(&attempts).await?;
+        let mut outcomes = HashMap::new();
+        for chunk in attempts.chunks(protocol::MAX_ATTEMPTS) {
+            for outcome in self.send(chunk).await? {
+                outcomes.insert(outcome.id, outcome);
+            }
+        }
         let mut tried = Vec::with_capacity(attempts.len());
         for attempt in attempts {
-            let outcome = outcomes.get(&attempt.id).cloned();
+            let outcome = outcomes.remove(&attempt.id);
             let outcome = outcome.ok_or_else(|| {
                 HarnessError::new(format!(
                     "agent {}: no outcome for {}:{}",
@@ -125,77 +123,28 @@ impl Agent {
         Ok(tried)
     }
 
-    /// Adds attempts to the batch that is being gathered, or starts one.
-    fn join(self: &Arc<Self>, attempts: &[Attempt]) -> Batch {
-        let mut gathering = self.gathering.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = gathering.get_or_insert_with(|| {
-            let list = Arc::new(Mutex::new(Vec::new()));
-            let batch = Arc::clone(self).send_gathered(Arc::clone(&list)).boxed().shared();
-            Gathering {
-                attempts: list,
-                batch,
-            }
-        });
-        current
-            .attempts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend_from_slice(attempts);
-        current.batch.clone()
-    }
-
-    async fn send_gathered(
-        self: Arc<Self>,
-        list: Arc<Mutex<Vec<Attempt>>>,
-    ) -> Result<Arc<HashMap<u32, Outcome>>, HarnessError> {
-        tokio::time::sleep(GATHER).await;
-        let attempts = {
-            let mut gathering = self.gathering.lock().unwrap_or_else(PoisonError::into_inner);
-            *gathering = None;
-            std::mem::take(&mut *list.lock().unwrap_or_else(PoisonError::into_inner))
-        };
-        let mut outcomes = HashMap::new();
-        for chunk in attempts.chunks(protocol::MAX_ATTEMPTS) {
-            for outcome in self.send(chunk).await? {
-                outcomes.insert(outcome.id, outcome);
-            }
-        }
-        Ok(Arc::new(outcomes))
-    }
-
     async fn send(&self, attempts: &[Attempt]) -> Result<Vec<Outcome>, HarnessError> {
-        let request = Request {
-            version: protocol::VERSION,
-            concurrency: CONCURRENCY,
-            attempts: attempts.to_vec(),
-        };
-        let mut line = serde_json::to_vec(&request)
-            .map_err(|error| HarnessError::during("write the agent's request", &error))?;
-        line.push(b'\n');
         let longest: u64 = attempts
             .iter()
             .map(|attempt| attempt.timeout_ms)
             .max()
             .unwrap_or(0);
         let waves = u32::try_from(attempts.len().div_ceil(CONCURRENCY)).unwrap_or(u32::MAX);
-        let limit = EXEC_OVERHEAD + Duration::from_millis(longest) * waves;
-        let stdout = self.run(&["/probe", "attempt"], Some(&line), limit).await?;
-        self.read_outcomes(&stdout)
-    }
-
-    fn read_outcomes(&self, stdout: &str) -> Result<Vec<Outcome>, HarnessError> {
-        let mut outcomes = Vec::new();
-        for line in stdout.lines() {
-            match serde_json::from_str(line).map_err(|error| self.unreadable(line, &error))? {
-                Line::Outcome(outcome) => outcomes.push(outcome),
-                Line::Summary(summary) if summary.done == outcomes.len() => return Ok(outcomes),
-                Line::Summary(summary) => return Err(self.truncated(summary.done, outcomes.len())),
-            }
-        }
-        Err(HarnessError::new(format!(
-            "agent {}: its answer has no last line",
-            self.place
-        )))
+        let question = Question::Attempt(Request {
+            version: protocol::VERSION,
+            concurrency: CONCURRENCY,
+            attempts: attempts.to_vec(),
+        });
+        let parts = self
+            .ask(&question, OVERHEAD + Duration::from_millis(longest) * waves)
+            .await?;
+        Ok(parts
+            .into_iter()
+            .filter_map(|part| match part {
+                Part::Outcome(outcome) => Some(outcome),
+                Part::Sighting(_) | Part::End(_) => None,
+            })
+            .collect())
     }
 
     /// The nonces that this agent's listeners have seen so far.
@@ -203,69 +152,297 @@ impl Agent {
     /// # Errors
     /// As for [`Agent::attempt`].
     pub async fn sightings(&self) -> Result<Vec<Sighting>, HarnessError> {
-        let stdout = self.run(&["/probe", "witness"], None, EXEC_OVERHEAD).await?;
-        let mut sightings = Vec::new();
-        for line in stdout.lines() {
-            match serde_json::from_str(line).map_err(|error| self.unreadable(line, &error))? {
-                WitnessLine::Sighting(sighting) => sightings.push(sighting),
-                WitnessLine::Summary(summary) if summary.done == sightings.len() => return Ok(sightings),
-                WitnessLine::Summary(summary) => return Err(self.truncated(summary.done, sightings.len())),
-            }
-        }
-        Err(HarnessError::new(format!(
-            "agent {}: its witness's answer has no last line",
-            self.place
-        )))
+        let parts = self.ask(&Question::Witness(0), OVERHEAD).await?;
+        Ok(parts
+            .into_iter()
+            .filter_map(|part| match part {
+                Part::Sighting(sighting) => Some(sighting),
+                Part::Outcome(_) | Part::End(_) => None,
+            })
+            .collect())
     }
 
-    async fn run(
-        &self,
-        command: &[&str],
-        stdin: Option<&[u8]>,
-        limit: Duration,
-    ) -> Result<String, HarnessError> {
+    /// Asks, and asks once more in a new session where the connection was lost: attempts are fresh connections whenever they are made.
+    async fn ask(&self, question: &Question, limit: Duration) -> Result<Vec<Part>, HarnessError> {
+        let begin = tokio::time::Instant::now();
+        let asked = async {
+            let session = self.session().await?;
+            let answer = self.answer(&session, question).await;
+            if answer.is_err() && session.is_over() {
+                self.answer(&*self.session().await?, question).await
+            } else {
+                answer
+            }
+        };
+        let answer = match tokio::time::timeout(limit, asked).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                // It may be stuck, whatever else is under way in it: the next question gets a new one.
+                self.session.lock().await.take();
+                Err(HarnessError::new(format!(
+                    "no answer within {} s",
+                    limit.as_secs_f64()
+                )))
+            }
+        };
+        tracing::debug!(agent = %self.place, namespace = %self.namespace, took = ?begin.elapsed(), "asked");
+        answer.map_err(|error| HarnessError {
+            what: format!("agent {}: {}", self.place, error.what),
+            ..error
+        })
+    }
+
+    /// The session that is open, or a new one.
+    async fn session(&self) -> Result<Arc<Session>, HarnessError> {
+        let mut current = self.session.lock().await;
+        if let Some(session) = current.as_ref().filter(|session| !session.is_over()) {
+            return Ok(Arc::clone(session));
+        }
         let command = Command {
             namespace: &self.namespace,
             pod: &self.pod,
-            command,
-            stdin,
-            limit,
+            command: &["/probe", "session"],
         };
-        let begin = tokio::time::Instant::now();
-        let output = exec(&self.client, &command).await?;
-        tracing::debug!(agent = %self.place, namespace = %self.namespace, command = ?command.command, took = ?begin.elapsed(), "exec");
-        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-        if output.code != 0 {
-            let said = if output.stderr.trim().is_empty() {
-                stdout
-            } else {
-                output.stderr
-            };
-            let what = format!("agent {}: exit code {}: {}", self.place, output.code, said.trim());
-            return Err(HarnessError::new(what));
+        let (input, output) = exec::start(&self.client, command).await?;
+        let session = Arc::new(Session::over(input, output));
+        *current = Some(Arc::clone(&session));
+        Ok(session)
+    }
+
+    async fn answer(&self, session: &Session, question: &Question) -> Result<Vec<Part>, HarnessError> {
+        let ask = Ask {
+            ask: self.ids.fetch_add(1, Ordering::Relaxed),
+            question: question.clone(),
+        };
+        let mut parts = Vec::new();
+        let mut replies = session.ask(&ask).await?;
+        while let Some(reply) = replies.recv().await {
+            match reply? {
+                Part::End(Summary {
+                    refused: Some(why), ..
+                }) => return Err(HarnessError::new(why)),
+                Part::End(Summary { done, .. }) if done != parts.len() => {
+                    let came = parts.len();
+                    return Err(HarnessError::new(format!("{done} lines announced, {came} came")));
+                }
+                Part::End(_) => return Ok(parts),
+                part => parts.push(part),
+            }
         }
-        Ok(stdout)
+        Err(HarnessError::new("its answer has no last line"))
+    }
+}
+
+/// A conversation with an agent: many questions at once.
+struct Session {
+    input: tokio::sync::Mutex<Input>,
+    waiting: Arc<Mutex<Waiting>>,
+    // Reads for as long as somebody may ask.
+    _reader: AbortOnDropHandle<()>,
+}
+
+/// Who waits for an answer, by the question's number; or why there are no more.
+enum Waiting {
+    For(HashMap<u32, UnboundedSender<Result<Part, HarnessError>>>),
+    Over(HarnessError),
+}
+
+impl Session {
+    fn over(input: Input, output: Output) -> Self {
+        let waiting = Arc::new(Mutex::new(Waiting::For(HashMap::new())));
+        let reader = tokio::spawn(read(output, Arc::clone(&waiting)));
+        Session {
+            input: tokio::sync::Mutex::new(input),
+            waiting,
+            _reader: AbortOnDropHandle::new(reader),
+        }
     }
 
-    fn unreadable(&self, line: &str, error: &serde_json::Error) -> HarnessError {
-        let start: String = line.chars().take(80).collect();
-        HarnessError::new(format!(
-            "agent {}: unreadable line {start:?}: {error}",
-            self.place
-        ))
+    fn is_over(&self) -> bool {
+        matches!(*lock(&self.waiting), Waiting::Over(_))
+    }
+
+    async fn ask(&self, ask: &Ask) -> Result<UnboundedReceiver<Result<Part, HarnessError>>, HarnessError> {
+        let line = serde_json::to_vec(ask)
+            .map_err(|error| HarnessError::during("write the agent's question", &error))?;
+        let (reply, replies) = unbounded_channel();
+        match &mut *lock(&self.waiting) {
+            Waiting::For(who) => drop(who.insert(ask.ask, reply)),
+            Waiting::Over(why) => return Err(why.clone()),
+        }
+        if let Err(error) = self.input.lock().await.line(&line).await {
+            end(&self.waiting, &error);
+            return Err(error);
+        }
+        Ok(replies)
+    }
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Hands each reply to who waits for it, until the session ends.
+async fn read(mut output: Output, waiting: Arc<Mutex<Waiting>>) {
+    let why = loop {
+        let line = match output.line().await {
+            Ok(line) => line,
+            Err(error) => break error,
+        };
+        let reply: Reply = match serde_json::from_slice(&line) {
+            Ok(reply) => reply,
+            Err(error) => break unreadable(&line, &error),
+        };
+        // A question that it could not read: nobody knows whose.
+        if let Reply {
+            ask: 0,
+            part: Part::End(summary),
+        } = reply
+        {
+            break HarnessError::new(summary.refused.unwrap_or_default());
+        }
+        if let Waiting::For(who) = &mut *lock(&waiting) {
+            let last = matches!(reply.part, Part::End(_));
+            if let Some(reply_to) = who.get(&reply.ask) {
+                // Who no longer waits was too slow for somebody.
+                let _ = reply_to.send(Ok(reply.part));
+            }
+            if last {
+                who.remove(&reply.ask);
+            }
+        }
+    };
+    end(&waiting, &why);
+}
+
+/// Tells all who wait why no answer comes.
+fn end(waiting: &Mutex<Waiting>, why: &HarnessError) {
+    if let Waiting::For(who) = std::mem::replace(&mut *lock(waiting), Waiting::Over(why.clone())) {
+        for reply_to in who.into_values() {
+            let _ = reply_to.send(Err(why.clone()));
+        }
+    }
+}
+
+fn unreadable(line: &[u8], error: &serde_json::Error) -> HarnessError {
+    let start: String = String::from_utf8_lossy(line).chars().take(80).collect();
+    HarnessError::new(format!("unreadable line {start:?}: {error}"))
         .hint("the agent's image may be of another version: build and load it again")
-    }
-
-    fn truncated(&self, announced: usize, came: usize) -> HarnessError {
-        HarnessError::new(format!(
-            "agent {}: {announced} lines announced, {came} came",
-            self.place
-        ))
-    }
 }
 
 /// Unique to an attempt, and not to be guessed.
 fn nonce() -> Result<String, HarnessError> {
     let random = getrandom::u64().map_err(|error| HarnessError::during("make a nonce", &error))?;
     Ok(format!("{random:016x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scripted::{Server, serve};
+    use axum::Router;
+    use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+    use axum::routing::any;
+    use rstest::rstest;
+    use std::sync::atomic::AtomicUsize;
+
+    /// What a scripted agent does with a question.
+    #[derive(Clone, Copy)]
+    enum Answer {
+        /// One sighting and an end.
+        Whole,
+        /// An end that announces more than came.
+        Short,
+        /// Loses the connection.
+        Cut,
+        /// Refuses.
+        Refuse,
+        /// Cannot read the question.
+        Unread,
+        /// Writes no JSON.
+        Garbled,
+    }
+
+    const SIGHTING: &str =
+        r#""sighting":{"nonce":"n","from":"127.0.0.1:1","to":"127.0.0.1:2","protocol":"tcp","at_ms":1}"#;
+
+    fn stdout(text: String) -> Message {
+        Message::Binary([&[1], text.as_bytes(), b"\n"].concat().into())
+    }
+
+    async fn converse(mut socket: WebSocket, answer: Answer) {
+        while let Some(Ok(Message::Binary(frame))) = socket.recv().await {
+            let ask: Ask = serde_json::from_slice(&frame[1..]).unwrap();
+            let ask = ask.ask;
+            let lines = match answer {
+                Answer::Cut => return,
+                Answer::Whole => vec![
+                    format!(r#"{{"ask":{ask},{SIGHTING}}}"#),
+                    format!(r#"{{"ask":{ask},"end":{{"done":1}}}}"#),
+                ],
+                Answer::Short => vec![format!(r#"{{"ask":{ask},"end":{{"done":1}}}}"#)],
+                Answer::Refuse => vec![format!(
+                    r#"{{"ask":{ask},"end":{{"done":0,"refused":"forgot"}}}}"#
+                )],
+                Answer::Unread => vec![r#"{"ask":0,"end":{"done":0,"refused":"not a question"}}"#.to_owned()],
+                Answer::Garbled => vec!["panic!".to_owned()],
+            };
+            for line in lines {
+                socket.send(stdout(line)).await.unwrap();
+            }
+        }
+    }
+
+    /// An agent whose sessions answer like this, one after the other; the last goes on for ever.
+    async fn agent(sessions: &'static [Answer]) -> (Server, Agent, Arc<AtomicUsize>) {
+        let opened = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&opened);
+        let route = any(move |upgrade: WebSocketUpgrade| async move {
+            let nth = count.fetch_add(1, Ordering::Relaxed).min(sessions.len() - 1);
+            upgrade
+                .protocols(["v5.channel.k8s.io"])
+                .on_upgrade(move |socket| converse(socket, sessions[nth]))
+        });
+        let server = serve(Router::new().fallback(route)).await;
+        let agent = Agent::new(
+            server.client(),
+            Place::Sink,
+            "n".into(),
+            "p".into(),
+            "10.0.0.1".into(),
+            "node".into(),
+        );
+        (server, agent, opened)
+    }
+
+    #[tokio::test]
+    async fn many_questions_are_one_session() {
+        let (_server, agent, opened) = agent(&[Answer::Whole]).await;
+        let (one, two) = tokio::join!(agent.sightings(), agent.sightings());
+        assert_eq!((one.unwrap().len(), two.unwrap().len()), (1, 1));
+        assert_eq!(opened.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn what_a_lost_connection_took_along_is_asked_once_more() {
+        let (_server, agent, opened) = agent(&[Answer::Cut, Answer::Whole]).await;
+        assert_eq!(agent.sightings().await.unwrap()[0].nonce, "n");
+        assert_eq!(opened.load(Ordering::Relaxed), 2);
+    }
+
+    #[rstest]
+    #[case::cut_twice(&[Answer::Cut], "agent sink: exec in pod p in namespace n: cut off")]
+    #[case::lines_are_missing(&[Answer::Short], "agent sink: 1 lines announced, 0 came")]
+    #[case::refused(&[Answer::Refuse], "agent sink: forgot")]
+    #[case::not_understood(&[Answer::Unread], "agent sink: not a question")]
+    #[case::another_program(&[Answer::Garbled], "agent sink: unreadable line \"panic!\"")]
+    #[tokio::test]
+    async fn an_answer_that_is_not_whole_is_an_error(
+        #[case] sessions: &'static [Answer],
+        #[case] expected: &str,
+    ) {
+        let (_server, agent, _) = agent(sessions).await;
+        let error = agent.sightings().await.unwrap_err();
+        assert!(error.what.starts_with(expected), "{error}");
+    }
 }

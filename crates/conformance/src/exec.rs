@@ -1,23 +1,24 @@
-//! Runs a command in a pod over the API server's websocket, with a request on stdin. Does not use `AttachedProcess` of kube 5.0: its
-//! pipes hang when output is unread or the connection is lost (tokio issues 6914 and 8177). Interpreting the output is left to `agent`.
+//! A program in a pod that one talks to line by line, over the API server's websocket. Does not use `AttachedProcess` of kube 5.0: its
+//! pipes hang when output is unread or the connection is lost (tokio issues 6914 and 8177). What the lines mean is left to `agent`.
 
 use crate::error::{HarnessError, chain};
-use futures::{SinkExt, StreamExt};
+use futures::stream::BoxStream;
+use futures::{Sink, SinkExt, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::AttachParams;
-use std::time::Duration;
-use tokio_tungstenite::tungstenite::Message;
+use std::pin::Pin;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 // Channel numbers of the `v5.channel.k8s.io` protocol (k8s.io/apimachinery, pkg/util/remotecommand).
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
 const STATUS: u8 = 3;
-/// More output than this is not ours: the agent's answers are bounded.
-const MAX_OUTPUT: usize = 8 << 20;
+/// More output without a line's end is not ours: the agent's lines are bounded.
+const MAX_LINE: usize = 8 << 20;
 
 /// Where and what to run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Command<'a> {
     /// The pod's namespace.
     pub namespace: &'a str,
@@ -25,92 +26,120 @@ pub struct Command<'a> {
     pub pod: &'a str,
     /// The program and its arguments.
     pub command: &'a [&'a str],
-    /// What it reads; stdin stays open behind it.
-    pub stdin: Option<&'a [u8]>,
-    /// How long the whole may take.
-    pub limit: Duration,
 }
 
-/// What a command that ran to its end left behind.
-#[derive(Debug, Default)]
+/// The program's stdin. The program goes on when it is dropped; it ends with the connection.
+pub struct Input {
+    doing: String,
+    socket: Pin<Box<dyn Sink<Message, Error = Error> + Send>>,
+}
+
+/// The program's stdout.
 pub struct Output {
-    /// All of stdout.
-    pub stdout: Vec<u8>,
-    /// All of stderr, lossily.
-    pub stderr: String,
-    /// The exit code.
-    pub code: i32,
+    doing: String,
+    socket: BoxStream<'static, Result<Message, Error>>,
+    heard: Vec<u8>,
+    stderr: Vec<u8>,
 }
 
-/// Runs a command to its end.
+/// Starts a program.
 ///
 /// # Errors
-/// No connection, a refusal, an end without a status (the connection was lost: the output is truncated and proves nothing), a program
-/// that could not be started, or no end within the limit.
-pub async fn exec(client: &kube::Client, command: &Command<'_>) -> Result<Output, HarnessError> {
+/// No connection, or a refusal. A program that cannot be started is an error of [`Output::line`].
+pub async fn start(client: &kube::Client, command: Command<'_>) -> Result<(Input, Output), HarnessError> {
     let doing = format!("exec in pod {} in namespace {}", command.pod, command.namespace);
-    match tokio::time::timeout(command.limit, converse(client, command, &doing)).await {
-        Ok(result) => result,
-        Err(_) => Err(HarnessError::new(format!(
-            "{doing}: not ended within {} s",
-            command.limit.as_secs_f64()
-        ))),
-    }
-}
-
-async fn converse(client: &kube::Client, command: &Command<'_>, doing: &str) -> Result<Output, HarnessError> {
-    let params = AttachParams::default()
-        .stdin(command.stdin.is_some())
-        .stdout(true)
-        .stderr(true);
+    let params = AttachParams::default().stdin(true).stdout(true).stderr(true);
     let path = format!("/api/v1/namespaces/{}/pods", command.namespace);
     let request = kube::core::Request::new(path)
         .exec(command.pod, command.command.iter().copied(), &params)
-        .map_err(|error| HarnessError::during(doing, &error))?;
+        .map_err(|error| HarnessError::during(&doing, &error))?;
     let connection = client
         .connect(request)
         .await
-        .map_err(|error| HarnessError::during(doing, &error))?;
-    let mut socket = connection.into_stream();
-    if let Some(stdin) = command.stdin {
-        let mut frame = Vec::with_capacity(stdin.len() + 1);
-        frame.push(STDIN);
-        frame.extend_from_slice(stdin);
-        let sent = socket.send(Message::Binary(frame.into())).await;
-        sent.map_err(|error| HarnessError::during(format!("{doing}: send the request"), &error))?;
-    }
-    let mut output = Output::default();
-    let mut stderr = Vec::new();
-    while let Some(message) = socket.next().await {
-        let frame = match message {
-            Ok(Message::Binary(frame)) if !frame.is_empty() => frame,
-            Ok(_) => continue,
-            Err(error) => return Err(truncated(doing, &chain(&error))),
-        };
-        match frame[0] {
-            STDOUT => output.stdout.extend_from_slice(&frame[1..]),
-            STDERR => stderr.extend_from_slice(&frame[1..]),
-            STATUS => {
-                // Best effort: the command has ended either way.
-                let _ = socket.close(None).await;
-                output.stderr = String::from_utf8_lossy(&stderr).into_owned();
-                output.code =
-                    exit_code(&frame[1..]).map_err(|why| HarnessError::new(format!("{doing}: {why}")))?;
-                return Ok(output);
-            }
-            _ => {}
-        }
-        if output.stdout.len() + stderr.len() > MAX_OUTPUT {
-            return Err(HarnessError::new(format!(
-                "{doing}: more than {MAX_OUTPUT} bytes of output"
-            )));
-        }
-    }
-    Err(truncated(doing, "the connection ended"))
+        .map_err(|error| HarnessError::during(&doing, &error))?;
+    let (to, from) = connection.into_stream().split();
+    let input = Input {
+        doing: doing.clone(),
+        socket: Box::pin(to),
+    };
+    let output = Output {
+        doing,
+        socket: from.boxed(),
+        heard: Vec::new(),
+        stderr: Vec::new(),
+    };
+    Ok((input, output))
 }
 
-fn truncated(doing: &str, why: &str) -> HarnessError {
-    HarnessError::new(format!("{doing}: cut off before the command's status: {why}"))
+impl Input {
+    /// Writes a line, its end included.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub async fn line(&mut self, line: &[u8]) -> Result<(), HarnessError> {
+        let mut frame = Vec::with_capacity(line.len() + 2);
+        frame.push(STDIN);
+        frame.extend_from_slice(line);
+        frame.push(b'\n');
+        let sent = self.socket.send(Message::Binary(frame.into())).await;
+        sent.map_err(|error| HarnessError::during(format!("{}: send a line", self.doing), &error))
+    }
+}
+
+impl Output {
+    /// The next line, without its end.
+    ///
+    /// # Errors
+    /// The program ended or could not be started, the connection was lost, or a line has no end. There are no more lines then.
+    pub async fn line(&mut self) -> Result<Vec<u8>, HarnessError> {
+        let mut searched = 0;
+        loop {
+            let end = self.heard[searched..].iter().position(|&byte| byte == b'\n');
+            if let Some(end) = end {
+                let rest = self.heard.split_off(searched + end + 1);
+                let mut line = std::mem::replace(&mut self.heard, rest);
+                line.pop();
+                return Ok(line);
+            }
+            searched = self.heard.len();
+            if searched + self.stderr.len() > MAX_LINE {
+                return Err(HarnessError::new(format!(
+                    "{}: more than {MAX_LINE} bytes without a line's end",
+                    self.doing
+                )));
+            }
+            self.hear().await?;
+        }
+    }
+
+    /// Takes in one message.
+    async fn hear(&mut self) -> Result<(), HarnessError> {
+        let cut_off = |doing: &str, why: &str| HarnessError::new(format!("{doing}: cut off: {why}"));
+        let frame = match self.socket.next().await {
+            Some(Ok(Message::Binary(frame))) if !frame.is_empty() => frame,
+            Some(Ok(_)) => return Ok(()),
+            Some(Err(error)) => return Err(cut_off(&self.doing, &chain(&error))),
+            None => return Err(cut_off(&self.doing, "the connection ended")),
+        };
+        match frame[0] {
+            STDOUT => self.heard.extend_from_slice(&frame[1..]),
+            STDERR => self.stderr.extend_from_slice(&frame[1..]),
+            STATUS => return Err(self.ended(&frame[1..])),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn ended(&self, status: &[u8]) -> HarnessError {
+        let how = match exit_code(status) {
+            Ok(code) => format!(
+                "ended with exit code {code}: {}",
+                String::from_utf8_lossy(&self.stderr).trim()
+            ),
+            Err(why) => why,
+        };
+        HarnessError::new(format!("{}: {how}", self.doing))
+    }
 }
 
 /// The exit code, from the status that ends a command; an error where the command never ran.
@@ -155,8 +184,6 @@ mod tests {
     use axum::extract::ws::{CloseFrame, Message as Frame, WebSocket, WebSocketUpgrade};
     use axum::routing::any;
 
-    const SUCCESS: &str = r#"{"status":"Success"}"#;
-
     fn frame(channel: u8, text: &str) -> Frame {
         let mut bytes = vec![channel];
         bytes.extend_from_slice(text.as_bytes());
@@ -181,44 +208,46 @@ mod tests {
         serve(Router::new().fallback(route)).await
     }
 
-    async fn ask(server: &Server) -> Result<Output, HarnessError> {
-        let command = Command {
-            namespace: "n",
-            pod: "p",
-            command: &["/probe"],
-            stdin: Some(b"question\n"),
-            limit: Duration::from_secs(1),
-        };
-        exec(&server.client(), &command).await
+    const COMMAND: Command = Command {
+        namespace: "n",
+        pod: "p",
+        command: &["/probe"],
+    };
+
+    async fn asked(frames: Vec<Frame>) -> (Server, Input, Output) {
+        let server = kubelet(frames).await;
+        let (mut input, output) = start(&server.client(), COMMAND).await.unwrap();
+        input.line(b"question").await.unwrap();
+        (server, input, output)
     }
 
     #[tokio::test]
-    async fn output_comes_whole_with_its_code() {
+    async fn lines_come_whole_however_they_are_cut() {
         let long = "x".repeat(400_000);
-        let server = kubelet(vec![
-            frame(STDOUT, &long),
+        let frames = vec![
+            frame(STDOUT, "one\ntw"),
             frame(STDERR, "warn"),
-            frame(STDOUT, "end"),
-            frame(STATUS, SUCCESS),
-        ])
-        .await;
-        let output = ask(&server).await.unwrap();
-        assert_eq!(
-            (output.stdout.len(), output.stderr.as_str(), output.code),
-            (400_003, "warn", 0)
-        );
+            frame(STDOUT, "o\n"),
+            frame(STDOUT, &long),
+            frame(STDOUT, "\n"),
+        ];
+        let (_server, _input, mut output) = asked(frames).await;
+        assert_eq!(output.line().await.unwrap(), b"one");
+        assert_eq!(output.line().await.unwrap(), b"two");
+        assert_eq!(output.line().await.unwrap().len(), 400_000);
     }
 
     #[rstest]
-    #[case::the_connection_ends(vec![frame(STDOUT, "half"), Frame::Close(None)], "cut off before the command's status")]
-    #[case::the_connection_is_closed_with_a_reason(vec![Frame::Close(Some(CloseFrame { code: 1011, reason: "gone".into() }))], "cut off before the command's status")]
-    #[case::nothing_more_comes(vec![frame(STDOUT, "half")], "not ended within 1 s")]
+    #[case::the_connection_ends(vec![frame(STDOUT, "half"), Frame::Close(None)], "cut off")]
+    #[case::the_connection_is_closed_with_a_reason(vec![Frame::Close(Some(CloseFrame { code: 1011, reason: "gone".into() }))], "cut off")]
+    #[case::it_ended(vec![frame(STDERR, "no such option"), frame(STATUS, r#"{"status":"Failure","details":{"causes":[{"reason":"ExitCode","message":"2"}]}}"#)], "ended with exit code 2: no such option")]
     #[case::it_never_ran(vec![frame(STATUS, r#"{"status":"Failure","message":"no such file"}"#)], "the command did not run: no such file")]
     #[case::an_unreadable_status(vec![frame(STATUS, "oops")], "unreadable status")]
-    #[case::too_much(vec![frame(STDOUT, &"x".repeat(MAX_OUTPUT + 1))], "more than")]
+    #[case::too_much(vec![frame(STDOUT, &"x".repeat(MAX_LINE + 1))], "more than")]
     #[tokio::test]
-    async fn an_exec_without_its_end_is_an_error(#[case] frames: Vec<Frame>, #[case] expected: &str) {
-        let error = ask(&kubelet(frames).await).await.unwrap_err();
+    async fn an_end_is_an_error_that_says_how(#[case] frames: Vec<Frame>, #[case] expected: &str) {
+        let (_server, _input, mut output) = asked(frames).await;
+        let error = output.line().await.unwrap_err();
         assert!(error.what.contains(expected), "{error}");
     }
 
@@ -232,7 +261,7 @@ mod tests {
             )
         })
         .await;
-        let error = ask(&server).await.unwrap_err();
+        let error = start(&server.client(), COMMAND).await.err().unwrap();
         assert!(error.what.contains("cannot create resource"), "{error}");
     }
 

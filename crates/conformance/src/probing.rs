@@ -278,7 +278,9 @@ fn reached_how(protocol: Protocol, outcome: &Outcome) -> String {
     let answer = outcome.answer.as_deref().unwrap_or("answered");
     let said = match protocol {
         Protocol::Tcp | Protocol::Udp => "nonce echoed".to_owned(),
-        Protocol::Http | Protocol::Dns | Protocol::Postgresql | Protocol::Redis => answer.to_owned(),
+        Protocol::Http | Protocol::Dns | Protocol::DnsTcp | Protocol::Postgresql | Protocol::Redis => {
+            answer.to_owned()
+        }
     };
     format!("{said} in {} ms", outcome.total_ms)
 }

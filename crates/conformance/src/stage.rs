@@ -417,7 +417,7 @@ async fn await_listening(agent: &Agent) -> Result<(), HarnessError> {
         match agent.sightings().await {
             Ok(_) => return Ok(()),
             Err(error) if tokio::time::Instant::now() > deadline => return Err(error),
-            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod attempt;
 mod failure;
 pub mod protocol;
 pub mod serve;
+pub mod session;
 mod wire;
 pub mod witness;
 

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use probe::attempt::{self, Finished};
 use probe::protocol::MAX_CONCURRENCY;
 use probe::serve::{Config, Server};
-use probe::{Failure, witness};
+use probe::{Failure, session, witness};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -27,6 +27,7 @@ enum Command {
     Serve(ServeArgs),
     Attempt(AttemptArgs),
     Witness(WitnessArgs),
+    Session(SessionArgs),
 }
 
 /// Listen, give nonces back, and remember who sent them.
@@ -68,9 +69,19 @@ struct WitnessArgs {
     control: ControlArgs,
 }
 
+/// Answer many questions, one a line of JSON on stdin, until stdin ends.
+///
+/// A question is `{"ask": N, "attempt": REQUEST}` or `{"ask": N, "witness": SINCE_MS}`. Every line of the answer repeats N; its last has
+/// `end`. Exit codes: 0 stdin ended, 1 the answers could not be written.
+#[derive(Args)]
+struct SessionArgs {
+    #[command(flatten)]
+    control: ControlArgs,
+}
+
 #[derive(Args)]
 struct ControlArgs {
-    /// Name of the abstract unix socket between `serve` and `witness`.
+    /// Name of the abstract unix socket between `serve` and who asks it.
     #[arg(long = "control", env = "PROBE_CONTROL", value_name = "NAME", default_value = witness::DEFAULT_CONTROL)]
     name: String,
 }
@@ -109,6 +120,9 @@ fn main() -> ExitCode {
                     ExitCode::SUCCESS
                 }
             }),
+        Command::Session(args) => runtime
+            .block_on(session::run(tokio::io::stdin(), io::stdout(), &args.control.name))
+            .map(|()| ExitCode::SUCCESS),
     };
     // A name that is still being resolved, or a stdin that stays open, must not hold up the end.
     runtime.shutdown_background();

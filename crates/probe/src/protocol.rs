@@ -1,6 +1,6 @@
 //! The documents an agent and its caller exchange: one [`Request`] as a JSON line on stdin, one
-//! [`Outcome`] a line on stdout as each attempt ends, then one [`Summary`]. Types only; connecting,
-//! listening and interpreting are left to the other modules and to the caller.
+//! [`Outcome`] a line on stdout as each attempt ends, then one [`Summary`]; in a session many [`Ask`]s and
+//! their [`Reply`]s. Types only; connecting, listening and interpreting are left to the other modules and to the caller.
 
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -37,7 +37,7 @@ pub struct Attempt {
     /// What is spoken.
     pub protocol: Protocol,
     /// An IP address, or a name that the pod's resolver is asked for; of several addresses the first IPv4 one is tried, else the
-    /// first. For [`Protocol::Dns`] the server's address; empty there means the first nameserver of the pod's `/etc/resolv.conf`.
+    /// first. For [`Protocol::Dns`] and [`Protocol::DnsTcp`] the server's address; empty there means the first nameserver of the pod's `/etc/resolv.conf`.
     pub host: String,
     /// The port, 1 to 65535.
     pub port: u16,
@@ -45,7 +45,7 @@ pub struct Attempt {
     pub nonce: String,
     /// How long the whole attempt may take, name resolution included, in milliseconds: 1 to [`MAX_TIMEOUT_MS`].
     pub timeout_ms: u64,
-    /// For [`Protocol::Dns`] the name to look up (an A record), taken as absolute: no search list; unused otherwise.
+    /// For [`Protocol::Dns`] and [`Protocol::DnsTcp`] the name to look up (an A record), taken as absolute: no search list; unused otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
 }
@@ -64,11 +64,20 @@ pub enum Protocol {
     /// A DNS query over UDP for the A records of [`Attempt::query`]; reached on any answer with the query's id ([`Outcome::answer`]: the
     /// response code, and the addresses).
     Dns,
+    /// The same over TCP (RFC 7766).
+    DnsTcp,
     /// PostgreSQL's `SSLRequest`; reached on `S` or `N` and nothing else (PostgreSQL documentation, 55.2 "Message Flow"), or on an
     /// ErrorResponse (`E`): then too it is PostgreSQL that answers, whatever it says.
     Postgresql,
     /// Redis' `PING`; reached on `+PONG`, `-NOAUTH` or another RESP simple string or error.
     Redis,
+}
+
+impl Protocol {
+    /// Whether it asks a DNS server.
+    pub fn is_dns(self) -> bool {
+        matches!(self, Protocol::Dns | Protocol::DnsTcp)
+    }
 }
 
 /// How an attempt ended.
@@ -167,6 +176,49 @@ pub enum WitnessLine {
     Sighting(Sighting),
     /// The end: `done` counts the sightings before it.
     Summary(Summary),
+}
+
+/// One line of `probe session`'s stdin: a question with the caller's number for it. Questions may be asked before earlier ones are
+/// answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Unique in the session; every [`Reply`] to it repeats it.
+    pub ask: u32,
+    /// What is asked.
+    #[serde(flatten)]
+    pub question: Question,
+}
+
+/// What can be asked in a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Question {
+    /// To make attempts, as `probe attempt` does.
+    Attempt(Request),
+    /// For the nonces seen since this moment in milliseconds since the Unix epoch, as `probe witness` does.
+    Witness(u64),
+}
+
+/// One line of `probe session`'s stdout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The question's number; zero where a line could not be read as a question.
+    pub ask: u32,
+    /// A part of the answer.
+    #[serde(flatten)]
+    pub part: Part,
+}
+
+/// A part of an answer in a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// An attempt ended.
+    Outcome(Outcome),
+    /// A nonce was seen.
+    Sighting(Sighting),
+    /// The answer is complete; without it it is truncated and proves nothing.
+    End(Summary),
 }
 
 /// What a listening agent prints on stdout once it listens everywhere: one line of JSON.

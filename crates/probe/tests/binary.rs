@@ -6,7 +6,7 @@
 )]
 
 use assert_cmd::cargo::cargo_bin;
-use probe::protocol::{Ending, Line, Listening, MAX_CONCURRENCY, Summary, VERSION, WitnessLine};
+use probe::protocol::{Ending, Line, Listening, MAX_CONCURRENCY, Part, Reply, Summary, VERSION, WitnessLine};
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -224,9 +224,109 @@ fn a_command_that_cannot_be_done_says_why(#[case] args: &[&str], #[case] code: i
 #[case::serve(&["serve", "--help"], "--tcp <PORTS>")]
 #[case::attempt(&["attempt", "--help"], "Exit codes: 0 all were made")]
 #[case::witness(&["witness", "--help"], "--since-ms <N>")]
+#[case::session(&["session", "--help"], "until stdin ends")]
 #[case::version(&["--version"], concat!("probe ", env!("CARGO_PKG_VERSION")))]
 fn help_and_version_are_printed(#[case] args: &[&str], #[case] shows: &str) {
     let output = probe(args).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stdout).contains(shows), "{}", text(&output.stdout));
+}
+
+/// A session, and its questions and answers.
+struct Session(Child, BufReader<ChildStdout>);
+
+impl Session {
+    fn open(agent: &Agent) -> Self {
+        let mut child = probe(&["session", "--control", &agent.control])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self(child, stdout)
+    }
+
+    fn ask(&self, line: &Value) {
+        writeln!(self.0.stdin.as_ref().unwrap(), "{line}").unwrap();
+    }
+
+    /// The next answer: its number, its parts before the end, and the end.
+    fn answer(&mut self) -> (u32, Vec<Part>, Summary) {
+        let mut parts = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.1.read_line(&mut line).unwrap();
+            let reply: Reply = serde_json::from_str(&line).unwrap();
+            match reply.part {
+                Part::End(summary) => return (reply.ask, parts, summary),
+                part => parts.push(part),
+            }
+        }
+    }
+}
+
+fn attempts(ask: u32, attempts: &[Value]) -> Value {
+    json!({"ask": ask, "attempt": {"version": VERSION, "concurrency": 8, "attempts": attempts}})
+}
+
+#[test]
+fn a_session_answers_each_question_as_soon_as_it_can_and_ends_with_its_input() {
+    let agent = Agent::serve("session");
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut session = Session::open(&agent);
+    session.ask(&attempts(
+        1,
+        &[attempt(1, "udp", silent.local_addr().unwrap().port(), 500)],
+    ));
+    session.ask(&attempts(2, &[attempt(2, "tcp", agent.listening.tcp[0], 5_000)]));
+    let (ask, parts, summary) = session.answer();
+    assert_eq!((ask, summary.done), (2, 1), "the slow one does not hold it up");
+    assert!(matches!(&parts[..], [Part::Outcome(outcome)] if outcome.ending == Ending::Reached));
+
+    session.ask(&json!({"ask": 3, "witness": 0}));
+    let (ask, parts, summary) = session.answer();
+    assert_eq!((ask, summary.done), (3, 1));
+    assert!(matches!(&parts[..], [Part::Sighting(sighting)] if sighting.nonce == "nonce-000002"));
+
+    let (ask, parts, _) = session.answer();
+    assert_eq!(ask, 1);
+    assert!(matches!(&parts[..], [Part::Outcome(outcome)] if outcome.ending == Ending::TimedOut));
+
+    drop(session.0.stdin.take());
+    assert_eq!(session.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_question_that_cannot_be_answered_is_refused_and_the_session_goes_on() {
+    let agent = Agent::serve("session-refuses");
+    let mut session = Session::open(&agent);
+    for (line, ask, why) in [
+        (json!("what?"), 0, "not a question: "),
+        (
+            attempts(7, &[]),
+            7,
+            "expected a number of attempts from 1 to 2000, got 0",
+        ),
+    ] {
+        session.ask(&line);
+        let (number, parts, summary) = session.answer();
+        assert_eq!((number, parts.len(), summary.done), (ask, 0, 0));
+        assert!(summary.refused.as_ref().unwrap().starts_with(why), "{summary:?}");
+    }
+    session.ask(&json!({"ask": 8, "witness": 0}));
+    assert_eq!(session.answer().0, 8);
+}
+
+#[test]
+fn a_session_without_an_agent_beside_it_says_so() {
+    let mut agent = Agent::serve("session-alone");
+    let mut session = Session::open(&agent);
+    agent.process.kill().unwrap();
+    agent.process.wait().unwrap();
+    session.ask(&json!({"ask": 1, "witness": 0}));
+    let (_, _, summary) = session.answer();
+    let refused = summary.refused.unwrap();
+    assert!(
+        refused.starts_with("expected an agent that serves on the control socket"),
+        "{refused}"
+    );
 }

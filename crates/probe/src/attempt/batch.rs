@@ -1,9 +1,8 @@
 //! `probe attempt`: one request in, an outcome a line as each attempt ends, then a summary.
 
-use super::output::Output;
-use super::{attempt, request};
+use super::{attempt, output, request};
 use crate::Failure;
-use crate::protocol::{Request, Summary};
+use crate::protocol::{Outcome, Request, Summary};
 use std::io::Write;
 use tokio::io::AsyncRead;
 use tokio::task::JoinSet;
@@ -26,15 +25,15 @@ pub async fn run(
     input: impl AsyncRead + Unpin,
     sink: impl Write + Send + 'static,
 ) -> Result<Finished, Failure> {
-    let mut output = Output::start(sink);
+    let (lines, mut end) = output::start(sink);
     let (finished, summary) = match request::read(input).await {
-        Ok(request) => (
-            Finished::Done,
-            Summary {
-                done: attempt_all(request, &mut output).await?,
-                refused: None,
-            },
-        ),
+        Ok(request) => {
+            let done = tokio::select! {
+                done = attempt_all(request, |outcome| lines.line(&outcome)) => done?,
+                error = end.broken() => return Err(lost(&error)),
+            };
+            (Finished::Done, Summary { done, refused: None })
+        }
         Err(why) => (
             Finished::Refused,
             Summary {
@@ -43,12 +42,16 @@ pub async fn run(
             },
         ),
     };
-    output.line(&summary);
-    output.finish().await.map_err(|error| lost(&error))?;
+    lines.line(&summary);
+    end.finish(lines).await.map_err(|error| lost(&error))?;
     Ok(finished)
 }
 
-async fn attempt_all(request: Request, output: &mut Output) -> Result<usize, Failure> {
+/// Makes all attempts of a request and hands over each outcome as it comes; how many there were.
+///
+/// # Errors
+/// One broke off. Without a summary the output proves nothing, which is the truth then.
+pub(crate) async fn attempt_all(request: Request, mut ended: impl FnMut(Outcome)) -> Result<usize, Failure> {
     let mut waiting = request.attempts.into_iter();
     let mut under_way = JoinSet::new();
     let mut done = 0;
@@ -57,25 +60,27 @@ async fn attempt_all(request: Request, output: &mut Output) -> Result<usize, Fai
         for next in waiting.by_ref().take(free) {
             under_way.spawn(async move { attempt(&next).await });
         }
-        tokio::select! {
-            ended = under_way.join_next() => match ended {
-                None => return Ok(done),
-                Some(Ok(outcome)) => {
-                    output.line(&outcome);
-                    done += 1;
-                }
-                // Without a summary the output proves nothing, which is the truth here.
-                Some(Err(error)) => return Err(Failure::new(format!("an attempt broke off: {error}"), "this is a defect of the agent: please report it")),
-            },
-            error = output.broken() => return Err(lost(&error)),
+        match under_way.join_next().await {
+            None => return Ok(done),
+            Some(Ok(outcome)) => {
+                ended(outcome);
+                done += 1;
+            }
+            Some(Err(error)) => {
+                return Err(Failure::new(
+                    format!("an attempt broke off: {error}"),
+                    "this is a defect of the agent: please report it",
+                ));
+            }
         }
     }
 }
 
-fn lost(error: &std::io::Error) -> Failure {
+/// Who reads stdout is gone.
+pub(crate) fn lost(error: &std::io::Error) -> Failure {
     Failure::new(
         format!("cannot write the outcomes to stdout: {error}"),
-        "keep reading stdout until the summary line has come",
+        "keep reading stdout until the last line has come",
     )
 }
 

@@ -1,7 +1,7 @@
-//! A query for A records over UDP (RFC 1035, 4.1) and what came back: the response code and the addresses.
+//! A query for A records over UDP (RFC 1035, 4.1) or TCP (4.2.2) and what came back: the response code and the addresses.
 //! The parser reads what anybody may have sent: every access is checked, and pointers only ever lead backwards.
 
-use super::{Judgement, Script};
+use super::{Heard, Judgement, Script};
 use crate::wire;
 use std::hash::{BuildHasher, RandomState};
 use std::net::Ipv4Addr;
@@ -25,18 +25,45 @@ pub(super) fn is_name(name: &str) -> bool {
 
 /// Asks for exactly this name: no search list is applied.
 pub(super) fn script(name: &str) -> Script {
-    let [low, high, ..] = RandomState::new().hash_one(name).to_le_bytes();
-    let id = u16::from_be_bytes([high, low]);
-    let question = question(name);
-    let mut request = Vec::with_capacity(HEADER + question.len());
-    for word in [id, RECURSION_DESIRED, 1, 0, 0, 0] {
-        request.extend(word.to_be_bytes());
-    }
-    request.extend(&question);
+    let (id, question) = (id(name), question(name));
     Script {
-        request,
+        request: query(id, &question),
         judge: Box::new(move |heard, _| judge(heard, id, &question)),
     }
+}
+
+/// The same over TCP, where two bytes before each message tell its length.
+pub(super) fn stream_script(name: &str) -> Script {
+    let (id, question) = (id(name), question(name));
+    let query = query(id, &question);
+    let mut request = (query.len() as u16).to_be_bytes().to_vec();
+    request.extend(query);
+    Script {
+        request,
+        judge: Box::new(move |heard, more| {
+            let message = heard.split_at_checked(2);
+            let whole = message.and_then(|(_, message)| message.get(..usize::from(word(heard, 0)?)));
+            match whole {
+                Some(message) => judge(message, id, &question),
+                None if more == Heard::SoFar => Judgement::More,
+                None => Judgement::Wrong,
+            }
+        }),
+    }
+}
+
+fn id(name: &str) -> u16 {
+    let [low, high, ..] = RandomState::new().hash_one(name).to_le_bytes();
+    u16::from_be_bytes([high, low])
+}
+
+fn query(id: u16, question: &[u8]) -> Vec<u8> {
+    let mut query = Vec::with_capacity(HEADER + question.len());
+    for word in [id, RECURSION_DESIRED, 1, 0, 0, 0] {
+        query.extend(word.to_be_bytes());
+    }
+    query.extend(question);
+    query
 }
 
 fn question(name: &str) -> Vec<u8> {
@@ -164,6 +191,27 @@ mod tests {
     #[case::empty(vec![], None)]
     fn an_answer_is_read(#[case] message: Vec<u8>, #[case] expected: Option<&str>) {
         assert_eq!(parsed(&message).as_deref(), expected);
+    }
+
+    #[test]
+    fn over_tcp_an_answer_is_whole_only_with_all_the_bytes_its_length_announces() {
+        let script = stream_script("db.svc.");
+        assert_eq!(
+            script.request[..2],
+            ((script.request.len() - 2) as u16).to_be_bytes()
+        );
+        let mut answer = message(RESPONSE, &[(1, &[10, 0, 0, 1])]);
+        answer[..2].copy_from_slice(&script.request[2..4]);
+        let mut heard = (answer.len() as u16).to_be_bytes().to_vec();
+        heard.extend(&answer);
+        let last = heard.len() - 1;
+        assert_eq!((script.judge)(&heard[..last], Heard::SoFar), Judgement::More);
+        assert_eq!((script.judge)(&heard[..last], Heard::All), Judgement::Wrong);
+        let expected = Judgement::Valid {
+            echoed: false,
+            answer: "NOERROR 10.0.0.1".to_owned(),
+        };
+        assert_eq!((script.judge)(&heard, Heard::SoFar), expected);
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! One attempt after another or many at once, each on a socket of its own: resolve, connect, ask, judge.
 //! What is asked and what counts as an answer is in one module a protocol, as pure functions.
 
-mod batch;
+pub(crate) mod batch;
 mod datagram;
 mod dns;
 mod ending;
 mod http;
-mod output;
+pub(crate) mod output;
 mod postgresql;
 mod redis;
-mod request;
+pub(crate) mod request;
 mod resolve;
 mod stream;
 mod tcp;
@@ -76,16 +76,15 @@ async fn converse(attempt: &Attempt, deadline: Instant, outcome: &mut Outcome) {
     };
     outcome.peer = Some(peer);
     let nonce = attempt.nonce.as_str();
+    let name = attempt.query.as_deref().unwrap_or_default();
     match attempt.protocol {
         Protocol::Tcp => stream::exchange(peer, deadline, tcp::script(nonce), outcome).await,
         Protocol::Http => stream::exchange(peer, deadline, http::script(attempt), outcome).await,
         Protocol::Postgresql => stream::exchange(peer, deadline, postgresql::script(), outcome).await,
         Protocol::Redis => stream::exchange(peer, deadline, redis::script(), outcome).await,
         Protocol::Udp => datagram::exchange(peer, deadline, tcp::datagram_script(nonce), outcome).await,
-        Protocol::Dns => {
-            let name = attempt.query.as_deref().unwrap_or_default();
-            datagram::exchange(peer, deadline, dns::script(name), outcome).await;
-        }
+        Protocol::Dns => datagram::exchange(peer, deadline, dns::script(name), outcome).await,
+        Protocol::DnsTcp => stream::exchange(peer, deadline, dns::stream_script(name), outcome).await,
     }
 }
 

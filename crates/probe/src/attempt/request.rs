@@ -2,7 +2,7 @@
 //! A request is taken as a whole or not at all.
 
 use super::dns;
-use crate::protocol::{Attempt, MAX_ATTEMPTS, MAX_CONCURRENCY, MAX_TIMEOUT_MS, Protocol, Request, VERSION};
+use crate::protocol::{Attempt, MAX_ATTEMPTS, MAX_CONCURRENCY, MAX_TIMEOUT_MS, Request, VERSION};
 use crate::wire;
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::time::timeout;
 
 /// The longest request line, in bytes.
-const MAX_LINE: u64 = 4 * 1024 * 1024;
+pub(crate) const MAX_LINE: u64 = 4 * 1024 * 1024;
 /// How long the line may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -43,7 +43,11 @@ pub(super) async fn read(input: impl AsyncRead + Unpin) -> Result<Request, Strin
     Ok(request)
 }
 
-fn check(request: &Request) -> Result<(), String> {
+/// Whether a request may be taken.
+///
+/// # Errors
+/// Why not, as before.
+pub(crate) fn check(request: &Request) -> Result<(), String> {
     if request.version != VERSION {
         return Err(format!("expected version {VERSION}, got {}", request.version));
     }
@@ -73,7 +77,7 @@ fn check_attempt(attempt: &Attempt) -> Result<(), String> {
         return Err("expected a port from 1 to 65535, got 0".to_owned());
     }
     within("timeout_ms", attempt.timeout_ms, MAX_TIMEOUT_MS)?;
-    let own_resolver = attempt.protocol == Protocol::Dns && attempt.host.is_empty();
+    let own_resolver = attempt.protocol.is_dns() && attempt.host.is_empty();
     if !own_resolver && !is_host(&attempt.host) {
         return Err(format!(
             "expected a host name or an IP address, got {:?}",
@@ -81,8 +85,10 @@ fn check_attempt(attempt: &Attempt) -> Result<(), String> {
         ));
     }
     match (attempt.protocol, attempt.query.as_deref()) {
-        (Protocol::Dns, None) => Err("a dns attempt needs a query".to_owned()),
-        (Protocol::Dns, Some(name)) if !dns::is_name(name) => Err(format!("expected a name, got {name:?}")),
+        (protocol, None) if protocol.is_dns() => Err("a dns attempt needs a query".to_owned()),
+        (protocol, Some(name)) if protocol.is_dns() && !dns::is_name(name) => {
+            Err(format!("expected a name, got {name:?}"))
+        }
         _ => Ok(()),
     }
 }

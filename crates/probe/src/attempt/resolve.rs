@@ -1,7 +1,7 @@
 //! The address to try: given, asked of the pod's resolver, or (for DNS attempts) the resolver itself.
 
 use super::millis_since;
-use crate::protocol::{Attempt, Ending, Outcome, Protocol};
+use crate::protocol::{Attempt, Ending, Outcome};
 use std::net::{IpAddr, SocketAddr};
 use tokio::net::lookup_host;
 use tokio::time::{Instant, timeout_at};
@@ -13,7 +13,7 @@ pub(super) async fn peer(attempt: &Attempt, deadline: Instant, outcome: &mut Out
     if let Ok(ip) = attempt.host.parse::<IpAddr>() {
         return Some(SocketAddr::new(ip, attempt.port));
     }
-    if attempt.protocol == Protocol::Dns && attempt.host.is_empty() {
+    if attempt.protocol.is_dns() && attempt.host.is_empty() {
         return own_resolver(attempt.port, outcome);
     }
     look_up(attempt, deadline, outcome).await

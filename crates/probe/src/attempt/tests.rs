@@ -15,7 +15,7 @@ const SHORT_MS: u64 = 150;
 fn to(protocol: Protocol, host: &str, port: u16, timeout_ms: u64) -> Attempt {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
-    let query = (protocol == Protocol::Dns).then(|| "db.svc.".to_owned());
+    let query = protocol.is_dns().then(|| "db.svc.".to_owned());
     Attempt {
         id,
         protocol,
@@ -188,7 +188,8 @@ async fn a_closed_port_refuses(
         Protocol::Postgresql,
         Protocol::Redis,
         Protocol::Udp,
-        Protocol::Dns
+        Protocol::Dns,
+        Protocol::DnsTcp
     )]
     protocol: Protocol,
 ) {

@@ -110,6 +110,7 @@ fn the_line_of_a_listener_keeps_its_form() {
 #[case::udp(Protocol::Udp, "udp")]
 #[case::http(Protocol::Http, "http")]
 #[case::dns(Protocol::Dns, "dns")]
+#[case::dns_over_tcp(Protocol::DnsTcp, "dns-tcp")]
 #[case::postgresql(Protocol::Postgresql, "postgresql")]
 #[case::redis(Protocol::Redis, "redis")]
 fn every_protocol_has_its_word(#[case] protocol: Protocol, #[case] word: &str) {
