@@ -69,7 +69,7 @@ pub async fn observe(site: Arc<Site>) -> Result<Enforcement, HarnessError> {
         return Err(HarnessError::new("no node is ready and takes pods").hint("kubectl get nodes"));
     }
     let namespace = site.mark.run.namespace("canary");
-    make_namespace(&site, &namespace).await?;
+    make_namespace(&site, &namespace, &BTreeMap::new()).await?;
     let trios = site
         .cluster
         .nodes

@@ -17,6 +17,14 @@ use std::time::Duration;
 mod net_01;
 mod net_02;
 mod net_03;
+mod net_05;
+mod net_06;
+mod net_07;
+mod net_08;
+mod net_09;
+mod net_11;
+mod net_12;
+mod net_18;
 mod prov_13;
 pub(crate) mod prov_14;
 mod quo_01;
@@ -27,6 +35,14 @@ pub const ALL: &[&dyn Check] = &[
     &net_01::Net01,
     &net_02::Net02,
     &net_03::Net03,
+    &net_05::Net05,
+    &net_06::Net06,
+    &net_07::Net07,
+    &net_08::Net08,
+    &net_09::Net09,
+    &net_11::Net11,
+    &net_12::Net12,
+    &net_18::Net18,
     &quo_01::Quo01,
     &rbac_01::Rbac01,
     &prov_13::Prov13,
@@ -44,6 +60,11 @@ pub trait Check: Sync {
     /// What it needs the run to put up for a subject. Only what is named here can be had from the [`Context`].
     fn needs(&self, subject: &Subject, tenants: &[TenantId]) -> Vec<Resource>;
 
+    /// What the cluster must offer for it to be judged.
+    fn requires(&self) -> &'static [Requirement] {
+        &[]
+    }
+
     /// What it makes itself, beside what it needs.
     fn objects(&self, _subject: &Subject, _run: &RunId) -> Vec<Entry> {
         Vec::new()
@@ -54,6 +75,15 @@ pub trait Check: Sync {
     /// # Errors
     /// What kept it from an answer; the item is then inconclusive.
     fn run<'a>(&self, cx: &'a Context, subject: &'a Subject) -> BoxFuture<'a, Result<Verdict, HarnessError>>;
+}
+
+/// Something that not every cluster offers or allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requirement {
+    /// A pod of ours in the ingress controller's namespace.
+    IngressNamespace,
+    /// A host on the internet that answers.
+    Internet,
 }
 
 /// What is known of a check before it runs.

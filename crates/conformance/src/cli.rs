@@ -51,6 +51,9 @@ pub struct ClusterArgs {
     /// Test this cluster although it is not a local one. Must repeat its name.
     #[arg(long, value_name = "NAME")]
     pub allow_cluster: Vec<String>,
+    /// A namespace of a cluster that is not local in which a run may put a pod of its own beside those of others.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub allow_shared_namespaces: Vec<String>,
     /// A settings file. Default: ./conformance.yaml, then $XDG_CONFIG_HOME/ai-agents-conformance/settings.yaml.
     #[arg(long, value_name = "FILE", env = "CONFORMANCE_CONFIG")]
     pub config: Option<PathBuf>,

@@ -2,9 +2,9 @@
 //! may test it at all.
 
 use crate::error::{HarnessError, chain, within};
-use crate::names::LOCAL_CLUSTER;
+use crate::names::{INTERNET, LOCAL_CLUSTER};
 use crate::pace::{Pace, PaceLayer};
-use crate::settings::Settings;
+use crate::settings::{Internet, Settings};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
@@ -43,6 +43,8 @@ pub struct Cluster {
     pub local: Result<String, String>,
     /// The nodes that pods can be scheduled on, at most five.
     pub nodes: Vec<String>,
+    /// The host on the internet that a local cluster's nodes name in an annotation.
+    pub internet: Option<String>,
 }
 
 /// Why a cluster is not tested.
@@ -123,6 +125,7 @@ async fn look(connection: Connection) -> Result<Cluster, HarnessError> {
         version: version.git_version,
         user,
         uid: system.metadata.uid.unwrap_or_default(),
+        internet: local.is_ok().then(|| annotated(&nodes, INTERNET)).flatten(),
         local,
         nodes: schedulable(&nodes),
     })
@@ -149,7 +152,16 @@ impl Cluster {
             uid: "uid".to_owned(),
             local: Ok("scripted".to_owned()),
             nodes: vec!["node".to_owned()],
+            internet: None,
         }
+    }
+
+    /// The settings with what this cluster brings itself.
+    #[must_use]
+    pub fn complete(&self, mut settings: Settings) -> Settings {
+        let host = self.internet.as_ref().and_then(|host| host.parse().ok());
+        settings.internet = settings.internet.or(host.map(Internet::on));
+        settings
     }
 
     /// A client for the same cluster with this bearer token and no other credentials, at the same pace.
@@ -199,12 +211,7 @@ fn local(server: &str, nodes: &[Node]) -> Result<String, String> {
     let mut kinds: Vec<String> = Vec::new();
     for node in nodes {
         let name = node.metadata.name.as_deref().unwrap_or("?");
-        let annotation = node
-            .metadata
-            .annotations
-            .as_ref()
-            .and_then(|all| all.get(LOCAL_CLUSTER))
-            .cloned();
+        let annotation = annotated(std::slice::from_ref(node), LOCAL_CLUSTER);
         let provider = node
             .spec
             .as_ref()
@@ -223,6 +230,14 @@ fn local(server: &str, nodes: &[Node]) -> Result<String, String> {
     } else {
         Ok(kinds.join(", "))
     }
+}
+
+/// What the first node that has it says.
+fn annotated(nodes: &[Node], annotation: &str) -> Option<String> {
+    let values = nodes
+        .iter()
+        .filter_map(|node| node.metadata.annotations.as_ref()?.get(annotation));
+    values.cloned().next()
 }
 
 fn schedulable(nodes: &[Node]) -> Vec<String> {
@@ -286,6 +301,7 @@ const OWN: &[(&str, &str, &[&str])] = &[
     ("", "serviceaccounts/token", &["create"]),
     ("", "resourcequotas", &["list"]),
     ("apps", "deployments", &["get", "list", "create", "delete"]),
+    ("batch", "jobs", &["get", "list", "create", "delete"]),
     (
         "networking.k8s.io",
         "networkpolicies",

@@ -2,11 +2,12 @@
 
 use crate::agent::{Agent, Try};
 use crate::error::HarnessError;
-use crate::probing::{CONTROL_TIMEOUT, Cell};
+use crate::probing::{self, CONTROL_TIMEOUT, Cell};
 use crate::resource::{Costume, Place};
 use crate::stage::{Site, Stage};
+use crate::targets;
 use crate::verdict::{Control, Observation, Observed};
-use crate::workloads::Workloads;
+use crate::workloads::{self, Workloads};
 use probe::protocol::Protocol;
 use provisioner::TenantId;
 use std::sync::{Arc, OnceLock};
@@ -59,8 +60,47 @@ impl Context {
         }
     }
 
+    /// The agent in a namespace that others share: nothing where the run may not put one there.
+    pub async fn shared_agent(&self, place: &Place) -> Option<Result<Arc<Agent>, HarnessError>> {
+        if self.site.shared.iter().any(|(shared, _)| shared == place) {
+            Some(self.stage.agent(place).await)
+        } else {
+            None
+        }
+    }
+
+    /// That a tenant's API was alive all the time since it was seen `before`.
+    pub async fn api_alive(&self, to: &TenantId, before: &Workloads) -> Control {
+        let after = match self.site.tenant(to) {
+            Ok(tenant) => workloads::look(&self.site.cluster.client, tenant).await,
+            Err(error) => Err(error),
+        };
+        targets::api_alive(to, before, after)
+    }
+
+    /// That a tenant's API answers who may ask it: the ingress controller's namespace. Where the run may not put an agent there, or
+    /// cannot, that is not shown here.
+    pub async fn answers_ingress(&self, to: &TenantId, workloads: &Workloads) -> Vec<Control> {
+        match self.shared_agent(&Place::Ingress).await {
+            None => Vec::new(),
+            Some(Ok(ingress)) => {
+                let cells = targets::api(self, "ingress", to, workloads, CONTROL_TIMEOUT);
+                probing::probe(&ingress, &cells, &[]).await.controls
+            }
+            Some(Err(error)) => vec![Control {
+                claim: format!("{to} API answers the ingress controller's namespace"),
+                holds: Err(error.to_string()),
+            }],
+        }
+    }
+
     /// The control of a tenant's own agents: they reach the cluster's DNS, which their egress policy allows.
     pub fn dns_control(&self, agent: &Agent) -> Cell {
+        self.dns(&agent.place.to_string(), Protocol::Dns, CONTROL_TIMEOUT)
+    }
+
+    /// The cluster's DNS, by the resolver of the pod that asks.
+    pub fn dns(&self, source: &str, protocol: Protocol, timeout: Duration) -> Cell {
         let domain = self
             .site
             .settings
@@ -68,13 +108,18 @@ impl Context {
             .first()
             .map(|tenant| tenant.dns.cluster_domain.to_string());
         let query = Some(format!("kubernetes.default.svc.{}.", domain.unwrap_or_default()));
+        let word = if protocol == Protocol::DnsTcp {
+            "tcp"
+        } else {
+            "udp"
+        };
         Cell {
-            what: format!("{} -> cluster DNS", agent.place),
+            what: format!("{source} -> cluster DNS ({word})"),
             attempt: Try {
-                protocol: Protocol::Dns,
+                protocol,
                 host: String::new(),
                 port: 53,
-                timeout: CONTROL_TIMEOUT,
+                timeout,
                 query,
             },
             witness: None,

@@ -87,7 +87,7 @@ pub fn preview(preview: &Preview, run: &RunId) -> String {
     let _ = writeln!(text, "\nitems");
     for item in &plan.items {
         let _ = match &item.left_out {
-            Some(reason) => writeln!(text, "  {item}  (left out: {reason})"),
+            Some(left_out) => writeln!(text, "  {item}  (left out: {})", left_out.reason()),
             None => writeln!(text, "  {item}"),
         };
     }

@@ -52,6 +52,8 @@ pub struct PlannedItem {
     pub check: &'static str,
     /// Why it is left out, where it is.
     pub left_out: Option<String>,
+    /// Whether that is because the cluster lacks something, and not by choice.
+    pub lacking: bool,
 }
 
 /// Something that happened.

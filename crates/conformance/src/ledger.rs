@@ -5,6 +5,7 @@ use crate::cluster::ANSWER;
 use crate::error::HarnessError;
 use crate::names::{FIELD_MANAGER, RunId};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -28,6 +29,8 @@ pub enum Kind {
     Pod,
     /// A Deployment.
     Deployment,
+    /// A Job: its pod goes with it.
+    Job,
     /// A ConfigMap.
     ConfigMap,
     /// A NetworkPolicy.
@@ -38,11 +41,12 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Tenant,
         Kind::Namespace,
         Kind::Pod,
         Kind::Deployment,
+        Kind::Job,
         Kind::ConfigMap,
         Kind::NetworkPolicy,
         Kind::Lease,
@@ -54,6 +58,7 @@ impl Kind {
             Kind::Tenant | Kind::Namespace => ApiResource::erase::<Namespace>(&()),
             Kind::Pod => ApiResource::erase::<Pod>(&()),
             Kind::Deployment => ApiResource::erase::<Deployment>(&()),
+            Kind::Job => ApiResource::erase::<Job>(&()),
             Kind::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
             Kind::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
             Kind::Lease => ApiResource::erase::<Lease>(&()),

@@ -33,8 +33,10 @@ pub mod runner;
 #[cfg(test)]
 mod scripted;
 pub mod settings;
+pub mod shared_services;
 pub mod signal;
 pub mod stage;
 pub mod subject;
+pub mod targets;
 pub mod verdict;
 pub mod workloads;

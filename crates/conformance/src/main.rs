@@ -119,6 +119,7 @@ fn resolve(cluster: &ClusterArgs, run: Option<&Run>) -> Result<Settings, setting
         config: cluster.config.clone(),
         kubeconfig: cluster.kubeconfig.clone(),
         allow_clusters: cluster.allow_cluster.clone(),
+        allow_shared_namespaces: cluster.allow_shared_namespaces.clone(),
         tenants: run.and_then(|run| run.tenants.clone()),
         timeout: run.and_then(|run| run.timeout.clone()),
         agent_image: run.and_then(|run| run.agent_image.clone()),

@@ -32,19 +32,23 @@ impl Mark {
     }
 }
 
-/// A namespace of the run's own, at the strictest Pod Security level.
-pub fn namespace(mark: &Mark, name: &str) -> Value {
+/// A namespace of the run's own with these labels beside the run's, at the strictest Pod Security level.
+pub fn namespace(mark: &Mark, name: &str, labels: &BTreeMap<String, String>) -> Value {
     let mut metadata = mark.metadata(name, None);
     metadata["labels"]["pod-security.kubernetes.io/enforce"] = json!("restricted");
+    for (label, value) in labels {
+        metadata["labels"][label] = json!(value);
+    }
     json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata })
 }
 
-/// The object that owns the run's pods in a tenant: with a controller of their own no ReplicaSet adopts them, and they go when it goes.
-pub fn owner(mark: &Mark, tenant: &TenantId) -> Value {
+/// The object that owns the run's pods in a namespace that is not its own: with a controller of their own no ReplicaSet adopts them, and
+/// they go when it goes.
+pub fn owner(mark: &Mark, namespace: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": mark.metadata(&mark.run.owner(), Some(&tenant.namespace())),
+        "metadata": mark.metadata(&mark.run.owner(), Some(namespace)),
     })
 }
 
@@ -72,14 +76,49 @@ impl AgentPod<'_> {
     /// A hundred connections at once are a burst that must not be throttled into time-outs. In a tenant it counts against the quota, where
     /// there must remain as much of limits as of requests, or QUO-01 could not ask for a request by itself.
     fn cpu_limit(&self) -> &'static str {
-        if self.owner.is_some() { "350m" } else { "1" }
+        if self.may_become_ready { "1" } else { "260m" }
     }
 
     /// The Pod.
     pub fn manifest(&self) -> Value {
-        let ports = AGENT_PORTS.map(|port| port.to_string()).join(",");
+        let mut metadata = json!({
+            "name": self.name,
+            "namespace": self.namespace,
+            "labels": self.all_labels(),
+            "annotations": self.mark.annotations(),
+        });
+        if let Some((name, uid)) = &self.owner {
+            metadata["ownerReferences"] = json!([{
+                "apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": uid, "controller": true,
+            }]);
+        }
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": self.spec() })
+    }
+
+    /// A Job of one such pod, which is never made again.
+    pub fn job(&self) -> Value {
+        json!({
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": self.mark.metadata(&self.name, Some(&self.namespace)),
+            "spec": {
+                "backoffLimit": 0,
+                "template": {
+                    "metadata": { "labels": self.all_labels(), "annotations": self.mark.annotations() },
+                    "spec": self.spec(),
+                },
+            },
+        })
+    }
+
+    fn all_labels(&self) -> BTreeMap<String, String> {
         let mut labels = self.labels.clone();
         labels.insert(names::PROBE.to_owned(), names::PROBE_VALUE.to_owned());
+        labels
+    }
+
+    fn spec(&self) -> Value {
+        let ports = AGENT_PORTS.map(|port| port.to_string()).join(",");
         let mut spec = json!({
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 1,
@@ -108,18 +147,7 @@ impl AgentPod<'_> {
         if let Some(node) = &self.node {
             spec["nodeSelector"] = json!({ "kubernetes.io/hostname": node });
         }
-        let mut metadata = json!({
-            "name": self.name,
-            "namespace": self.namespace,
-            "labels": labels,
-            "annotations": self.mark.annotations(),
-        });
-        if let Some((name, uid)) = &self.owner {
-            metadata["ownerReferences"] = json!([{
-                "apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": uid, "controller": true,
-            }]);
-        }
-        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec })
+        spec
     }
 }
 
@@ -216,11 +244,26 @@ pub fn costume(tenant: &TenantId, costume: Costume) -> BTreeMap<String, String> 
         Costume::Api => names::workload::API,
         Costume::Worker => names::workload::WORKER,
         Costume::Unlabelled => return BTreeMap::new(),
+        Costume::Stranger => return BTreeMap::from([("app".to_owned(), "other".to_owned())]),
     };
     BTreeMap::from([
         ("app".to_owned(), app.to_owned()),
         ("tenant".to_owned(), tenant.to_string()),
     ])
+}
+
+/// The labels of a namespace and a pod that pass themselves off as an ingress controller's, and of a namespace that is half a tenant's.
+/// Anybody who may make a namespace can set them.
+pub fn impostor() -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    let own = |labels: &[(&str, &str)]| {
+        let pair = |(label, value): &(&str, &str)| ((*label).to_owned(), (*value).to_owned());
+        labels.iter().map(pair).collect()
+    };
+    let controller = ("app.kubernetes.io/name", "ingress-nginx");
+    (
+        own(&[("name", "ingress-nginx"), controller, ("app", "ai-agents")]),
+        own(&[controller, ("app.kubernetes.io/component", "controller")]),
+    )
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ pub const PROBE_VALUE: &str = "agent";
 pub const NEVER_READY: &str = "ai-agents-platform/never-ready";
 /// Says on a Node that its cluster is a local one for tests, and which kind.
 pub const LOCAL_CLUSTER: &str = "ai-agents-platform/local-cluster";
+/// Says on a Node of a local cluster where a host stands in for the internet: an address behind which an agent listens on
+/// [`INTERNET_PORTS`].
+pub const INTERNET: &str = "ai-agents-platform/internet";
 /// The field manager of what a run writes.
 pub const FIELD_MANAGER: &str = "ai-agents-conformance";
 
@@ -79,8 +82,15 @@ pub mod workload {
     pub const API_PORT: u16 = 8000;
 }
 
+/// The Job of a run in a tenant. Its name becomes a label of its pod, so it is the same in every run, as with [`PROBE_VALUE`]; the Lease
+/// keeps two runs from needing it at once.
+pub const JOB: &str = "conformance-stranger";
+
 /// The ports that agents listen on, TCP and UDP each: those that the platform's policies name, and one that none does.
 pub const AGENT_PORTS: [u16; 7] = [53, 80, 443, 5432, 6379, 8000, 31337];
+
+/// The ports that the stand-in for the internet listens on, TCP and UDP each.
+pub const INTERNET_PORTS: [u16; 8] = [22, 25, 53, 80, 443, 8080, 8443, 31337];
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,11 @@
 //! Which items a run judges, and what it has to put up for them. Pure: settings and facts in, a plan out; the plan is the list of
 //! expected results.
 
-use crate::check::{ALL, Check, Footprint, Schedule};
+use crate::check::{ALL, Check, Footprint, Requirement, Schedule};
 use crate::lease;
 use crate::ledger::{Entry, Kind};
-use crate::names::RunId;
-use crate::resource::{Place, Resource};
+use crate::names::{JOB, RunId};
+use crate::resource::{Costume, Place, Resource};
 use crate::settings::{SettingsError, known_check};
 use crate::subject::Subject;
 use provisioner::TenantId;
@@ -20,7 +20,25 @@ pub struct Item {
     /// What it is about.
     pub subject: Subject,
     /// Why it is not judged this time, where it is not.
-    pub left_out: Option<String>,
+    pub left_out: Option<LeftOut>,
+}
+
+/// Why an item is not judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeftOut {
+    /// It was chosen so.
+    Chosen(String),
+    /// The cluster does not offer or allow what it requires; with the remedy.
+    Lacking(String),
+}
+
+impl LeftOut {
+    /// For people.
+    pub fn reason(&self) -> &str {
+        match self {
+            LeftOut::Chosen(reason) | LeftOut::Lacking(reason) => reason,
+        }
+    }
 }
 
 impl fmt::Display for Item {
@@ -49,6 +67,10 @@ pub struct Facts {
     pub nodes: Vec<String>,
     /// The tenants that are absent: the run makes and removes them.
     pub absent: Vec<TenantId>,
+    /// What checks may require and this cluster does not offer or allow, and the remedy.
+    pub lacking: Vec<(Requirement, String)>,
+    /// The namespaces of agents that the run shares with others, those alone in which it may put one.
+    pub shared: Vec<(Place, String)>,
 }
 
 /// What a run will do.
@@ -84,10 +106,25 @@ pub fn plan(tenants: &[TenantId], selection: &Selection, facts: &Facts) -> Resul
         }
     }
     close(&mut resources);
+    let may_use =
+        |place: &Place| !place.is_shared() || facts.shared.iter().any(|(shared, _)| shared == place);
+    resources.retain(|resource| !matches!(resource, Resource::Agent(place) if !may_use(place)));
     Ok(Plan { items, resources })
 }
 
-fn left_out(check: &dyn Check, selection: &Selection, facts: &Facts) -> Option<String> {
+fn left_out(check: &dyn Check, selection: &Selection, facts: &Facts) -> Option<LeftOut> {
+    let required = |(requirement, why): &(Requirement, String)| {
+        check
+            .requires()
+            .contains(requirement)
+            .then(|| LeftOut::Lacking(why.clone()))
+    };
+    chosen(check, selection, facts)
+        .map(LeftOut::Chosen)
+        .or_else(|| facts.lacking.iter().find_map(required))
+}
+
+fn chosen(check: &dyn Check, selection: &Selection, facts: &Facts) -> Option<String> {
     let info = check.info();
     let named = |ids: &[String]| ids.iter().any(|id| id.eq_ignore_ascii_case(info.id));
     if !selection.only.is_empty() && !named(&selection.only) {
@@ -116,7 +153,7 @@ fn close(resources: &mut BTreeSet<Resource>) {
             Resource::Workloads(tenant) | Resource::Agent(Place::Tenant(tenant, _)) => {
                 more.push(Resource::Tenant(tenant.clone()));
             }
-            Resource::Tenant(_) | Resource::Agent(_) | Resource::Enforcement => {}
+            Resource::Tenant(_) | Resource::Agent(_) | Resource::SharedServices | Resource::Enforcement => {}
         }
     }
     resources.extend(more);
@@ -168,13 +205,18 @@ fn resource_objects(resource: &Resource, run: &RunId, facts: &Facts) -> Vec<Entr
                 name: id.to_string(),
             }]
         }
-        Resource::Tenant(_) | Resource::Workloads(_) => Vec::new(),
+        Resource::Tenant(_) | Resource::Workloads(_) | Resource::SharedServices => Vec::new(),
+        Resource::Agent(Place::Tenant(tenant, Costume::Stranger)) => {
+            vec![object(Kind::Job, &tenant.namespace(), JOB)]
+        }
         Resource::Agent(Place::Tenant(tenant, costume)) => {
-            let namespace = tenant.namespace();
-            vec![
-                object(Kind::ConfigMap, &namespace, run.owner()),
-                object(Kind::Pod, &namespace, run.object(costume.word())),
-            ]
+            owned_agent(&tenant.namespace(), costume.word(), run)
+        }
+        Resource::Agent(place) if place.is_shared() => {
+            let namespace = facts.shared.iter().find(|(shared, _)| shared == place);
+            namespace.map_or_else(Vec::new, |(_, namespace)| {
+                owned_agent(namespace, &place.to_string(), run)
+            })
         }
         Resource::Agent(place) => {
             let namespace = run.namespace(&place.to_string());
@@ -182,6 +224,13 @@ fn resource_objects(resource: &Resource, run: &RunId, facts: &Facts) -> Vec<Entr
         }
         Resource::Enforcement => canary_objects(run, facts),
     }
+}
+
+fn owned_agent(namespace: &str, word: &str, run: &RunId) -> Vec<Entry> {
+    vec![
+        object(Kind::ConfigMap, namespace, run.owner()),
+        object(Kind::Pod, namespace, run.object(word)),
+    ]
 }
 
 fn canary_objects(run: &RunId, facts: &Facts) -> Vec<Entry> {
@@ -214,6 +263,11 @@ mod tests {
             local: true,
             nodes: vec!["n".into()],
             absent: tenants(),
+            lacking: vec![],
+            shared: vec![
+                (Place::Ingress, "ingress-nginx".into()),
+                (Place::SharedServices, "database".into()),
+            ],
         }
     }
     fn judged(selection: &Selection) -> Vec<String> {
@@ -231,22 +285,61 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_judged_in_both_directions() {
-        let expected = [
-            "NET-01 cluster",
+    fn every_check_is_judged_for_every_subject_and_pairs_in_both_directions() {
+        let judged = judged(&Selection::default());
+        let planned: usize = ALL.iter().map(|check| check.subjects(&tenants()).len()).sum();
+        assert_eq!(judged.len(), planned);
+        for item in [
             "NET-02 a -> b",
             "NET-02 b -> a",
-            "NET-03 a -> b",
-            "NET-03 b -> a",
             "QUO-01 a",
             "QUO-01 b",
-            "RBAC-01 a -> b",
-            "RBAC-01 b -> a",
-            "PROV-13 a",
-            "PROV-13 b",
             "PROV-14 cluster",
-        ];
-        assert_eq!(judged(&Selection::default()), expected);
+        ] {
+            assert!(judged.iter().any(|name| name == item), "{item}");
+        }
+    }
+
+    #[test]
+    fn what_the_cluster_lacks_leaves_out_the_checks_that_require_it_and_no_other() {
+        let facts = Facts {
+            lacking: vec![(Requirement::Internet, "name one".into())],
+            ..facts()
+        };
+        let plan = plan(&tenants(), &Selection::default(), &facts).unwrap();
+        let left_out: Vec<_> = plan
+            .items
+            .iter()
+            .filter_map(|item| Some((item.to_string(), item.left_out.clone()?)))
+            .collect();
+        let lacking = LeftOut::Lacking("name one".into());
+        assert_eq!(
+            left_out,
+            [
+                ("NET-12 a".to_owned(), lacking.clone()),
+                ("NET-12 b".to_owned(), lacking)
+            ]
+        );
+    }
+
+    #[test]
+    fn no_agent_is_put_into_a_namespace_of_others_that_may_not_be_used() {
+        let facts = Facts {
+            shared: vec![(Place::Ingress, "ingress-nginx".into())],
+            ..facts()
+        };
+        let plan = plan(&tenants(), &only(&["NET-05"]), &facts).unwrap();
+        assert!(plan.resources.contains(&Resource::Agent(Place::Ingress)));
+        assert!(!plan.resources.contains(&Resource::Agent(Place::SharedServices)));
+        let objects = plan.objects(&tenants(), &RunId::parse("0a1b2c3d").unwrap(), &facts);
+        let places: BTreeSet<_> = objects
+            .iter()
+            .filter_map(|entry| entry.namespace.as_deref())
+            .collect();
+        assert!(
+            places.contains("ingress-nginx") && !places.contains("database"),
+            "{places:?}"
+        );
     }
 
     #[rstest]
@@ -258,7 +351,8 @@ mod tests {
         #[case] expected: &[&str],
     ) {
         assert_eq!(judged(&selection), expected);
-        assert_eq!(plan(&tenants(), &selection, &facts()).unwrap().items.len(), 12);
+        let all: usize = ALL.iter().map(|check| check.subjects(&tenants()).len()).sum();
+        assert_eq!(plan(&tenants(), &selection, &facts()).unwrap().items.len(), all);
     }
 
     #[test]

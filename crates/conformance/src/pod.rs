@@ -2,7 +2,7 @@
 
 use crate::error::HarnessError;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
-use kube::api::Api;
+use kube::api::{Api, ListParams};
 use kube::runtime::wait::await_condition;
 use std::time::Duration;
 
@@ -45,6 +45,24 @@ pub async fn await_started(pods: &Api<Pod>, name: &str) -> Result<Started, Harne
             return Ok(Started { ip, node });
         }
         tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Waits without limit until the Job of this name has a pod, and names it.
+///
+/// # Errors
+/// The API server refuses to say.
+pub async fn of_job(pods: &Api<Pod>, job: &str) -> Result<String, HarnessError> {
+    let params = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    loop {
+        let listed = pods.list_metadata(&params).await;
+        let listed =
+            listed.map_err(|error| HarnessError::during(format!("list the pods of job {job}"), &error))?;
+        let name = listed.items.into_iter().find_map(|pod| pod.metadata.name);
+        if let Some(name) = name {
+            return Ok(name);
+        }
+        tokio::time::sleep(AGAIN / 3).await;
     }
 }
 

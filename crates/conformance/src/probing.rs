@@ -45,97 +45,155 @@ impl Seen {
     }
 }
 
-/// Probes cells that are expected to be denied, twice each, between two rounds of controls. An agent that cannot be asked leaves its cells
-/// undecided and its controls unproven; it is no error here, since another source may have got through.
+/// How often cells that could not be decided are tried again.
+const AGAIN: usize = 3;
+/// What is waited before that but for the first time: a Service answers up to a second after its endpoints are ready (Cilium gathers such
+/// changes for half a second), and until then refuses whoever asks.
+const PAUSE: Duration = Duration::from_millis(600);
+
+/// Probes cells that are expected to be denied, twice each, between two rounds of controls. What could not be decided is tried again
+/// beside further rounds: a lost datagram of DNS is no verdict. An agent that cannot be asked leaves its cells undecided and its controls
+/// unproven; it is no error here, since another source may have got through.
 pub async fn probe(source: &Arc<Agent>, controls: &[Cell], cells: &[Cell]) -> Seen {
-    let tries = |cells: &[Cell]| -> Vec<Try> { cells.iter().map(|cell| cell.attempt.clone()).collect() };
     // Both attempts wait together: each has a socket and a source port of its own.
     let first = source
         .attempt(&[tries(controls), tries(cells), tries(cells)].concat())
         .await;
-    let first = match first {
+    let mut first = match first {
         Ok(first) => first,
         Err(error) => return unable(controls, cells, &error),
     };
-    let (before, twice) = first.split_at(controls.len());
-    let (one, two) = twice.split_at(cells.len());
-    // What could not be decided is tried once more, beside the second round of controls: a lost datagram of DNS is no verdict.
-    let undecided: Vec<Cell> = cells
-        .iter()
-        .zip(one.iter().zip(two))
-        .filter(|(cell, pair)| is_undecided(cell, pair))
-        .map(|(cell, _)| cell.clone())
-        .collect();
-    let after = again(
-        source,
-        &[tries(controls), tries(&undecided), tries(&undecided)].concat(),
-    )
-    .await;
-    let (after, retried) = match after {
-        Ok(mut after) => {
-            let retried = after.split_off(controls.len());
-            (Ok(after), retried)
+    let attempts = first.split_off(controls.len());
+    let mut controls_seen = reached_each(controls, &first);
+    let mut tried: Vec<Pair> = pairs(attempts, cells.len()).map(Pair::of).collect();
+    for round in 0..AGAIN {
+        let undecided = undecided(cells, &tried);
+        if round > 0 {
+            if undecided.is_empty() {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        Err(error) => (Err(error), Vec::new()),
-    };
-    let witnessed = ask_witnesses(cells).await;
-    let mut retries = retried
-        .iter()
-        .take(undecided.len())
-        .zip(retried.iter().skip(undecided.len()));
-    let mut probes = Vec::with_capacity(cells.len());
-    for (cell, pair) in cells.iter().zip(one.iter().zip(two)) {
-        let seen = judge(cell, pair, &witnessed);
-        let retry = if is_undecided(cell, &pair) {
-            retries.next()
-        } else {
-            None
+        let again: Vec<Cell> = undecided.iter().map(|&index| cells[index].clone()).collect();
+        let asked = [tries(controls), tries(&again), tries(&again)].concat();
+        // Where there is nothing to try there is nothing to ask.
+        let seen = match asked.is_empty() {
+            true => Ok(Vec::new()),
+            false => source.attempt(&asked).await,
         };
-        probes.push(match (&seen.observation, retry) {
-            (Observation::Broken(_), Some(retry)) => judge(cell, retry, &witnessed),
-            _ => seen,
-        });
-    }
-    distrust_refusals(cells, &mut probes);
-    let controls = match after {
-        Ok(after) => sandwich(controls, before, &after),
-        // What the probes reached counts, whatever became of the controls.
-        Err(error) => unable(controls, &[], &error).controls,
-    };
-    Seen { controls, probes }
-}
-
-fn is_undecided(cell: &Cell, (one, two): &(&Tried, &Tried)) -> bool {
-    matches!(
-        combine(observe(cell, &one.outcome), observe(cell, &two.outcome)),
-        Observation::Broken(_)
-    )
-}
-
-/// The second round; where there is nothing to try it needs no exec.
-async fn again(source: &Arc<Agent>, tries: &[Try]) -> Result<Vec<Tried>, HarnessError> {
-    if tries.is_empty() {
-        Ok(Vec::new())
-    } else {
-        source.attempt(tries).await
-    }
-}
-
-/// A refusal where nobody can be asked for the nonce may come from a dead listener. It counts only where the policy engine refuses at
-/// the agents beside it too; one that drops there does not refuse here.
-fn distrust_refusals(cells: &[Cell], probes: &mut [Observed]) {
-    let refused =
-        |probe: &Observed| matches!(&probe.observation, Observation::Denied(how) if how.contains("refused"));
-    let engine_refuses = cells
-        .iter()
-        .zip(probes.iter())
-        .any(|(cell, probe)| cell.witness.is_some() && refused(probe));
-    for (cell, probe) in cells.iter().zip(probes) {
-        if cell.witness.is_none() && refused(probe) && !engine_refuses {
-            probe.observation =
-                Observation::Broken("refused, though policies drop here: nobody may be listening".to_owned());
+        let mut seen = match seen {
+            Ok(seen) => seen,
+            // What the probes reached counts, whatever became of the controls.
+            Err(error) => {
+                controls_seen = unable(controls, &[], &error).controls;
+                break;
+            }
+        };
+        let attempts = seen.split_off(controls.len());
+        sandwich(&mut controls_seen, &reached_each(controls, &seen));
+        for (index, pair) in undecided.into_iter().zip(pairs(attempts, again.len())) {
+            tried[index].again(pair);
         }
     }
+    let witnessed = ask_witnesses(cells).await;
+    let mut probes: Vec<Observed> = cells
+        .iter()
+        .zip(&tried)
+        .map(|(cell, pair)| judge(cell, pair, &witnessed))
+        .collect();
+    for (index, why) in distrusted(cells, &tried) {
+        if let Observation::Denied(_) = probes[index].observation {
+            probes[index].observation = Observation::Broken(why.to_owned());
+        }
+    }
+    Seen {
+        controls: controls_seen,
+        probes,
+    }
+}
+
+fn tries(cells: &[Cell]) -> Vec<Try> {
+    cells.iter().map(|cell| cell.attempt.clone()).collect()
+}
+
+/// The last two attempts at a cell, and the nonces of all.
+struct Pair {
+    one: Outcome,
+    two: Outcome,
+    nonces: Vec<String>,
+}
+
+impl Pair {
+    fn of((one, two): (Tried, Tried)) -> Self {
+        Pair {
+            one: one.outcome,
+            two: two.outcome,
+            nonces: vec![one.nonce, two.nonce],
+        }
+    }
+
+    fn again(&mut self, pair: (Tried, Tried)) {
+        let mut pair = Pair::of(pair);
+        pair.nonces.append(&mut self.nonces);
+        *self = pair;
+    }
+
+    fn observation(&self, cell: &Cell) -> Observation {
+        combine(observe(cell, &self.one), observe(cell, &self.two))
+    }
+}
+
+/// The first `count` attempts with the `count` that follow.
+fn pairs(mut attempts: Vec<Tried>, count: usize) -> impl Iterator<Item = (Tried, Tried)> {
+    let second = attempts.split_off(count.min(attempts.len()));
+    attempts.into_iter().zip(second)
+}
+
+/// The places of the cells that another attempt may decide.
+fn undecided(cells: &[Cell], tried: &[Pair]) -> Vec<usize> {
+    let distrusted = distrusted(cells, tried);
+    let is_open = |index: &usize| {
+        matches!(tried[*index].observation(&cells[*index]), Observation::Broken(_))
+            || distrusted.iter().any(|(distrusted, _)| distrusted == index)
+    };
+    (0..tried.len()).filter(is_open).collect()
+}
+
+/// A refusal where nobody can be asked for the nonce may come from a dead listener, or from a Service that is not set up yet. It counts
+/// only where the policy engine refuses at the agents beside it too; one that drops there does not refuse here.
+fn distrusted(cells: &[Cell], tried: &[Pair]) -> Vec<(usize, &'static str)> {
+    let refused = |cell: &Cell, pair: &Pair| matches!(pair.observation(cell), Observation::Denied(how) if how.contains("refused"));
+    let both = || cells.iter().zip(tried);
+    if both().any(|(cell, pair)| cell.witness.is_some() && refused(cell, pair)) {
+        return Vec::new();
+    }
+    both()
+        .enumerate()
+        .filter(|(_, (cell, pair))| cell.witness.is_none() && refused(cell, pair))
+        .map(|(index, _)| {
+            (
+                index,
+                "refused, though policies drop here: nobody may be listening",
+            )
+        })
+        .collect()
+}
+
+/// Makes attempts that must get through, and those that did not once more.
+pub async fn promised(source: &Arc<Agent>, cells: &[Cell]) -> Vec<Observed> {
+    let mut seen = reach(source, cells).await;
+    let missed: Vec<usize> = (0..seen.len())
+        .filter(|&index| !matches!(seen[index].observation, Observation::Reached(_)))
+        .collect();
+    if missed.is_empty() {
+        return seen;
+    }
+    tokio::time::sleep(PAUSE).await;
+    let again: Vec<Cell> = missed.iter().map(|&index| cells[index].clone()).collect();
+    for (index, observed) in missed.into_iter().zip(reach(source, &again).await) {
+        seen[index] = observed;
+    }
+    seen
 }
 
 /// Makes attempts that are expected to get through, once.
@@ -172,19 +230,23 @@ fn unable(controls: &[Cell], cells: &[Cell], error: &HarnessError) -> Seen {
     }
 }
 
-fn sandwich(cells: &[Cell], before: &[Tried], after: &[Tried]) -> Vec<Control> {
-    let mut controls = Vec::with_capacity(cells.len());
-    for (cell, (before, after)) in cells.iter().zip(before.iter().zip(after)) {
-        let mut control = Control::reached(&observed(cell, observe(cell, &before.outcome)));
-        let again = Control::reached(&observed(cell, observe(cell, &after.outcome)));
+fn reached_each(cells: &[Cell], tried: &[Tried]) -> Vec<Control> {
+    cells
+        .iter()
+        .zip(tried)
+        .map(|(cell, tried)| Control::reached(&observed(cell, observe(cell, &tried.outcome))))
+        .collect()
+}
+
+/// What held before must hold afterwards.
+fn sandwich(before: &mut [Control], after: &[Control]) {
+    for (control, after) in before.iter_mut().zip(after) {
         if control.holds.is_ok()
-            && let Err(why) = again.holds
+            && let Err(why) = &after.holds
         {
             control.holds = Err(format!("reached before the probes, afterwards {why}"));
         }
-        controls.push(control);
     }
-    controls
 }
 
 type Witnessed = HashMap<String, Result<HashSet<String>, HarnessError>>;
@@ -211,17 +273,14 @@ fn witness_key(agent: &Agent) -> String {
     format!("{}/{}", agent.namespace, agent.pod)
 }
 
-fn judge(cell: &Cell, (one, two): (&Tried, &Tried), witnessed: &Witnessed) -> Observed {
+fn judge(cell: &Cell, pair: &Pair, witnessed: &Witnessed) -> Observed {
     let seen = cell
         .witness
         .as_ref()
         .and_then(|agent| witnessed.get(&witness_key(agent)));
-    let observation = match (
-        combine(observe(cell, &one.outcome), observe(cell, &two.outcome)),
-        seen,
-    ) {
+    let observation = match (pair.observation(cell), seen) {
         (Observation::Reached(how), _) => Observation::Reached(how),
-        (_, Some(Ok(nonces))) if nonces.contains(&one.nonce) || nonces.contains(&two.nonce) => {
+        (_, Some(Ok(nonces))) if pair.nonces.iter().any(|nonce| nonces.contains(nonce)) => {
             Observation::Reached("the target's listener saw the nonce, though no answer came back".to_owned())
         }
         (Observation::Denied(_), Some(Err(error))) => {
@@ -376,20 +435,26 @@ mod tests {
         #[case] after: Ending,
         #[case] expected: Result<(), &str>,
     ) {
-        let controls = sandwich(&[cell(Protocol::Tcp)], &[tried(before)], &[tried(after)]);
+        let cells = [cell(Protocol::Tcp)];
+        let mut controls = reached_each(&cells, &[tried(before)]);
+        sandwich(&mut controls, &reached_each(&cells, &[tried(after)]));
         assert_eq!(
             controls[0].holds.as_ref().map(|_| ()).map_err(String::as_str),
             expected
         );
     }
 
+    fn pair(one: Ending, two: Ending) -> Pair {
+        Pair::of((tried(one), tried(two)))
+    }
+
     #[rstest]
-    #[case::the_engine_drops("timed out", "broken")]
-    #[case::the_engine_refuses("refused", "denied")]
+    #[case::the_engine_drops(Ending::TimedOut, true)]
+    #[case::the_engine_refuses(Ending::Refused, false)]
     #[tokio::test]
     async fn a_refusal_without_a_witness_is_believed_where_the_engine_refuses(
-        #[case] beside: &str,
-        #[case] expected: &str,
+        #[case] beside: Ending,
+        #[case] distrusts: bool,
     ) {
         let cells = [
             Cell {
@@ -398,18 +463,20 @@ mod tests {
             },
             cell(Protocol::Http),
         ];
-        let seen = |how: &str| Observed {
-            what: "a -> b".into(),
-            observation: denied(how),
-        };
-        let mut probes = [seen(beside), seen("refused")];
-        distrust_refusals(&cells, &mut probes);
-        let word = if matches!(probes[1].observation, Observation::Denied(_)) {
-            "denied"
-        } else {
-            "broken"
-        };
-        assert_eq!(word, expected);
+        let tried = [pair(beside, beside), pair(Ending::Refused, Ending::TimedOut)];
+        let expected: &[usize] = if distrusts { &[1] } else { &[] };
+        assert_eq!(undecided(&cells, &tried), expected);
+    }
+
+    #[test]
+    fn what_was_tried_again_keeps_the_nonces_of_all_attempts() {
+        let mut pair = pair(Ending::DnsFailed, Ending::TimedOut);
+        let mut later = tried(Ending::TimedOut);
+        later.nonce = "later".into();
+        pair.again((later.clone(), later));
+        assert_eq!(pair.nonces, ["later", "later", "n", "n"]);
+        let cell = cell(Protocol::Tcp);
+        assert!(matches!(pair.observation(&cell), Observation::Denied(_)));
     }
 
     #[test]
@@ -453,8 +520,8 @@ mod tests {
             witness: Some(agent),
             ..cell(Protocol::Tcp)
         };
-        let (one, two) = (tried(Ending::TimedOut), tried(Ending::TimedOut));
-        let word = match judge(&cell, (&one, &two), &witnessed).observation {
+        let pair = pair(Ending::TimedOut, Ending::TimedOut);
+        let word = match judge(&cell, &pair, &witnessed).observation {
             Observation::Reached(_) => "reached",
             Observation::Denied(_) => "denied",
             Observation::Broken(_) => "broken",

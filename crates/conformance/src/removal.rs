@@ -8,7 +8,7 @@ use crate::names::{EXPIRES, PROBE, PROBE_VALUE, RUN_ID};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, ObjectMeta, Preconditions};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, ObjectMeta, Preconditions, PropagationPolicy};
 use provisioner::TenantId;
 use provisioner::labels;
 use provisioner::{DeleteOptions, Silent};
@@ -232,7 +232,11 @@ async fn delete(objects: &Api<DynamicObject>, entry: &Entry, uid: Option<String>
             uid: Some(uid),
             resource_version: None,
         }),
-        propagation_policy: Some(kube::api::PropagationPolicy::Background),
+        // A Job's pod is not in the ledger: the Job has to stay until its pod is gone.
+        propagation_policy: Some(match entry.kind {
+            Kind::Job => PropagationPolicy::Foreground,
+            _ => PropagationPolicy::Background,
+        }),
         ..DeleteParams::default()
     };
     tokio::time::timeout(ANSWER, objects.delete(&entry.name, &params))

@@ -143,6 +143,8 @@ impl Report {
     fn begin(&mut self, beginning: &Beginning) {
         for item in &beginning.items {
             let verdict = match &item.left_out {
+                // A promise of the platform is not kept by a cluster on which it cannot be judged.
+                Some(reason) if item.lacking && is_core(item.check) => Verdict::inconclusive(reason),
                 Some(reason) => Verdict::Skipped {
                     reason: reason.clone(),
                 },
@@ -267,11 +269,14 @@ impl Report {
     }
 
     fn skipped_core(&self) -> bool {
-        let is_core = |id: &str| check::find(id).is_some_and(|check| check.info().profile == Profile::Core);
         self.results
             .iter()
             .any(|result| matches!(result.verdict, Verdict::Skipped { .. }) && is_core(result.check))
     }
+}
+
+fn is_core(id: &str) -> bool {
+    check::find(id).is_some_and(|check| check.info().profile == Profile::Core)
 }
 
 #[cfg(test)]
@@ -292,6 +297,7 @@ pub(crate) mod tests {
                 Some(Verdict::Skipped { reason }) => Some(reason.clone()),
                 _ => None,
             },
+            lacking: false,
         });
         let beginning = Beginning {
             run: "0a1b2c3d".into(),
@@ -324,6 +330,22 @@ pub(crate) mod tests {
             }
         }
         report
+    }
+
+    #[rstest]
+    #[case::a_promise_of_the_platform("NET-12", "inconclusive")]
+    #[case::another("NET-07", "skipped")]
+    fn what_the_cluster_lacks_leaves_a_core_check_undecided(#[case] check: &'static str, #[case] word: &str) {
+        let mut beginning = report(&[passed()], vec![]).beginning.unwrap();
+        beginning.items = vec![PlannedItem {
+            name: format!("{check} a"),
+            check,
+            left_out: Some("needs a host on the internet".into()),
+            lacking: true,
+        }];
+        let mut report = Report::new(vec![], jiff::civil::date(2026, 6, 1));
+        report.absorb(&Event::Began(Box::new(beginning)));
+        assert_eq!(report.results[0].verdict.word(), word);
     }
 
     pub(crate) fn passed() -> Option<Verdict> {

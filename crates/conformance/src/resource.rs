@@ -10,6 +10,8 @@ pub enum Resource {
     Tenant(TenantId),
     /// The tenant's workloads, started or known not to start.
     Workloads(TenantId),
+    /// PostgreSQL and Redis as they are found: nothing is put up.
+    SharedServices,
     /// A probe agent.
     Agent(Place),
     /// The proof that this cluster enforces network policies.
@@ -23,8 +25,22 @@ pub enum Place {
     Outsider,
     /// In another such namespace: nothing but the source's own rules can keep anyone from it.
     Sink,
+    /// In a namespace of the run that wears labels which any namespace's owner can set: those of an ingress controller's, and
+    /// half of those of a tenant's.
+    Impostor,
+    /// In the ingress controller's namespace, which others share.
+    Ingress,
+    /// In the shared services' namespace, in PostgreSQL's labels.
+    SharedServices,
     /// In a tenant.
     Tenant(TenantId, Costume),
+}
+
+impl Place {
+    /// Whether it is a namespace that the run neither makes nor has to itself.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Place::Ingress | Place::SharedServices)
+    }
 }
 
 /// Whose labels an agent in a tenant wears.
@@ -36,10 +52,12 @@ pub enum Costume {
     Worker,
     /// Nobody's.
     Unlabelled,
+    /// Labels that no policy knows, in the pod of a Job.
+    Stranger,
 }
 
 impl Costume {
-    /// All three.
+    /// Those that a tenant's policies know, and none.
     pub const ALL: [Costume; 3] = [Costume::Api, Costume::Worker, Costume::Unlabelled];
 
     /// As part of a pod's name.
@@ -48,6 +66,7 @@ impl Costume {
             Costume::Api => "api",
             Costume::Worker => "worker",
             Costume::Unlabelled => "unlabelled",
+            Costume::Stranger => "stranger",
         }
     }
 }
@@ -57,6 +76,9 @@ impl fmt::Display for Place {
         match self {
             Place::Outsider => write!(out, "outsider"),
             Place::Sink => write!(out, "sink"),
+            Place::Impostor => write!(out, "impostor"),
+            Place::Ingress => write!(out, "ingress"),
+            Place::SharedServices => write!(out, "shared-services"),
             Place::Tenant(tenant, costume) => write!(out, "{tenant} {}", costume.word()),
         }
     }
@@ -68,6 +90,7 @@ impl fmt::Display for Resource {
             Resource::Tenant(tenant) => write!(out, "tenant {tenant}"),
             Resource::Workloads(tenant) => write!(out, "workloads of {tenant}"),
             Resource::Agent(place) => write!(out, "agent {place}"),
+            Resource::SharedServices => write!(out, "shared services"),
             Resource::Enforcement => write!(out, "enforcement canary"),
         }
     }

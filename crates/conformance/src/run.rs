@@ -1,7 +1,7 @@
 //! One run from the first look at the cluster to the last verdict: look, refuse what may not be tested, take the tenants, plan, put up, run,
 //! remove, judge what is left. Everything after the ledger is open ends in clean-up, on every path.
 
-use crate::check::prov_14;
+use crate::check::{Requirement, prov_14};
 use crate::cluster::{self, Cluster, ClusterError};
 use crate::context::Context;
 use crate::error::{HarnessError, within};
@@ -10,8 +10,9 @@ use crate::lease;
 use crate::ledger::{Kind, Ledger};
 use crate::manifest::Mark;
 use crate::names::RunId;
-use crate::plan::{Facts, Plan, Selection, plan};
+use crate::plan::{Facts, LeftOut, Plan, Selection, plan};
 use crate::removal::{self, Leftover};
+use crate::resource::Place;
 use crate::runner;
 use crate::settings::{Settings, SettingsError};
 use crate::stage::{Site, Stage};
@@ -111,12 +112,11 @@ pub struct Preview {
 /// The cluster or a tenant cannot be looked at.
 pub async fn preview(request: &Request) -> Result<Preview, RunError> {
     let cluster = cluster::survey(&request.settings).await?;
-    let refused = cluster::gate(&cluster, &request.settings)
-        .err()
-        .map(RunError::from);
+    let settings = cluster.complete(request.settings.clone());
+    let refused = cluster::gate(&cluster, &settings).err().map(RunError::from);
     let missing = cluster::missing_permissions(&cluster.client).await?;
-    let facts = facts(&cluster, &request.settings, None).await?;
-    let tenants = request.settings.tenant_ids();
+    let facts = facts(&cluster, &settings, None).await?;
+    let tenants = settings.tenant_ids();
     let plan = plan(&tenants, &request.selection, &facts)?;
     Ok(Preview {
         cluster,
@@ -140,6 +140,7 @@ pub async fn run(request: Request, events: Events, cancel: CancellationToken) ->
         ledgers,
     } = request;
     let cluster = cluster::survey(&settings).await?;
+    let settings = cluster.complete(settings);
     cluster::gate(&cluster, &settings)?;
     let missing = cluster::missing_permissions(&cluster.client).await?;
     if !missing.is_empty() {
@@ -166,6 +167,7 @@ pub async fn run(request: Request, events: Events, cancel: CancellationToken) ->
         ledger,
         events,
         absent: Vec::new(),
+        shared: Vec::new(),
     };
     let prepared = tokio::select! {
         prepared = tokio::time::timeout_at(deadline, prepare(&mut site, &selection)) => prepared,
@@ -217,6 +219,7 @@ async fn prepare(site: &mut Site, selection: &Selection) -> Result<Plan, RunErro
         lost = lease::keep(&site.cluster.client, &tenants, &site.mark) => return Err(lost.into()),
     };
     site.absent.clone_from(&facts.absent);
+    site.shared.clone_from(&facts.shared);
     let plan = plan(&tenants, selection, &facts)?;
     site.events
         .send(Event::Began(Box::new(beginning(site, &plan, selection.keep))));
@@ -257,11 +260,55 @@ async fn facts(cluster: &Cluster, settings: &Settings, own_run: Option<&str>) ->
             absent.push(tenant.id.clone());
         }
     }
+    let shared = shared_places(cluster, settings);
     Ok(Facts {
         local: cluster.local.is_ok(),
         nodes: cluster.nodes.clone(),
         absent,
+        lacking: lacking(settings, &shared),
+        shared,
     })
+}
+
+/// The namespaces of others in which this run may put a pod, by the agent that would stand there.
+fn shared_places(cluster: &Cluster, settings: &Settings) -> Vec<(Place, String)> {
+    let Some(tenant) = settings.tenants.first() else {
+        return Vec::new();
+    };
+    let places = [
+        (Place::Ingress, tenant.ingress.namespace.to_string()),
+        (
+            Place::SharedServices,
+            tenant.shared_services.namespace.to_string(),
+        ),
+    ];
+    let allowed = &settings.cluster.allow_shared_namespaces;
+    places
+        .into_iter()
+        .filter(|(_, namespace)| cluster.local.is_ok() || allowed.contains(namespace))
+        .collect()
+}
+
+fn lacking(settings: &Settings, shared: &[(Place, String)]) -> Vec<(Requirement, String)> {
+    let mut lacking = Vec::new();
+    if !shared.iter().any(|(place, _)| *place == Place::Ingress) {
+        let namespace = settings
+            .tenants
+            .first()
+            .map(|tenant| tenant.ingress.namespace.to_string());
+        let namespace = namespace.unwrap_or_default();
+        lacking.push((
+            Requirement::IngressNamespace,
+            format!("needs a pod of its own in namespace {namespace}, which others share: --allow-shared-namespaces {namespace}"),
+        ));
+    }
+    if settings.internet.is_none() {
+        lacking.push((
+            Requirement::Internet,
+            "needs a host on the internet to speak to: name one as `internet:` in the settings".to_owned(),
+        ));
+    }
+    lacking
 }
 
 async fn is_absent(cluster: &Cluster, id: &TenantId, own_run: Option<&str>) -> Result<bool, RunError> {
@@ -295,7 +342,8 @@ fn beginning(site: &Site, plan: &Plan, keep: bool) -> Beginning {
     let item = |item: &crate::plan::Item| PlannedItem {
         name: item.to_string(),
         check: item.check.info().id,
-        left_out: item.left_out.clone(),
+        left_out: item.left_out.as_ref().map(|why| why.reason().to_owned()),
+        lacking: matches!(item.left_out, Some(LeftOut::Lacking(_))),
     };
     let tenant = |id: TenantId| TenantBefore {
         existed: !site.absent.contains(&id),

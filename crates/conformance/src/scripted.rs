@@ -75,6 +75,7 @@ impl Server {
             ledger,
             events,
             absent: Vec::new(),
+            shared: Vec::new(),
         });
         let stage = Stage::new(&site, needs);
         Context {

@@ -1,6 +1,7 @@
 //! What a run is asked to do: embedded defaults, then a file, then environment and flags, resolved once. Knows no cluster.
 
 use crate::check;
+use crate::names::INTERNET_PORTS;
 use jiff::SignedDuration;
 use jiff::civil::Date;
 use provisioner::{Tenant, TenantId};
@@ -47,7 +48,7 @@ pub struct Waiver {
 
 /// One entry of `clusters`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClusterSettings {
     /// The kubeconfig context.
     pub context: Option<String>,
@@ -56,6 +57,34 @@ pub struct ClusterSettings {
     /// Whether a cluster that is not local may be tested.
     #[serde(default)]
     pub allow: bool,
+    /// The namespaces of a cluster that is not local in which a run may put a pod beside those of others.
+    #[serde(default)]
+    pub allow_shared_namespaces: Vec<String>,
+}
+
+/// A host on the internet, for the promise of what tenants reach there.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Internet {
+    /// Its address. Behind it runs our agent (`probe serve`), since only an agent gives a nonce back.
+    pub host: std::net::IpAddr,
+    /// The ports, TCP and UDP each, that the agent listens on there: 80 and 443 among them, and some that tenants may not reach.
+    #[serde(default = "internet_ports")]
+    pub ports: Vec<u16>,
+}
+
+impl Internet {
+    /// One whose agent listens on the usual ports.
+    pub fn on(host: std::net::IpAddr) -> Self {
+        Internet {
+            host,
+            ports: internet_ports(),
+        }
+    }
+}
+
+fn internet_ports() -> Vec<u16> {
+    INTERNET_PORTS.to_vec()
 }
 
 /// A settings file, or a part of one.
@@ -69,6 +98,7 @@ struct File {
     clean_up_within: Option<String>,
     clusters: Option<BTreeMap<String, ClusterSettings>>,
     waivers: Option<Vec<Waiver>>,
+    internet: Option<Internet>,
 }
 
 /// What flags and environment say.
@@ -86,6 +116,8 @@ pub struct Overrides {
     pub kubeconfig: Option<PathBuf>,
     /// `--allow-cluster`: the names of clusters that are not local and may be tested.
     pub allow_clusters: Vec<String>,
+    /// `--allow-shared-namespaces`.
+    pub allow_shared_namespaces: Vec<String>,
 }
 
 /// Everything decided.
@@ -105,6 +137,8 @@ pub struct Settings {
     pub clean_up_within: Duration,
     /// What is tolerated.
     pub waivers: Vec<Waiver>,
+    /// The host on the internet; local clusters bring one.
+    pub internet: Option<Internet>,
 }
 
 impl Settings {
@@ -165,6 +199,9 @@ fn combine(
         entry.kubeconfig = Some(kubeconfig.clone());
     }
     entry.allow |= overrides.allow_clusters.iter().any(|name| name == cluster);
+    entry
+        .allow_shared_namespaces
+        .extend(overrides.allow_shared_namespaces.iter().cloned());
     let waivers = file.waivers.unwrap_or_default();
     for waiver in &waivers {
         known_check(&waiver.check)?;
@@ -177,7 +214,25 @@ fn combine(
         timeout: duration("timeout", &timeout)?,
         clean_up_within: duration("cleanUpWithin", &clean_up_within)?,
         waivers,
+        internet: file.internet.map(usable).transpose()?,
     })
+}
+
+/// The ports must tell what is open from what is closed.
+fn usable(internet: Internet) -> Result<Internet, SettingsError> {
+    let open = |port: &u16| matches!(port, 80 | 443);
+    let (allowed, other): (Vec<u16>, Vec<u16>) = internet.ports.iter().copied().partition(open);
+    if allowed.len() < 2 || other.is_empty() {
+        return Err(invalid(
+            "internet.ports",
+            format!(
+                "expected 80, 443 and another port at least, got {:?}",
+                internet.ports
+            ),
+            "run `probe serve --tcp 22,80,443 --udp 22,80,443` on that host, and name these ports",
+        ));
+    }
+    Ok(internet)
 }
 
 fn find_file(named: Option<&Path>) -> Option<PathBuf> {
@@ -345,6 +400,8 @@ mod tests {
 
     #[rstest]
     #[case::no_image("{agentImage: 'a b'}", "agentImage")]
+    #[case::no_closed_port("{internet: {host: 198.51.100.7, ports: [80, 443]}}", "internet.ports")]
+    #[case::no_address("{internet: {host: example.com}}", "internet.host")]
     #[case::one_tenant("{tenants: [a]}", "expected two at least, found 1")]
     #[case::the_same_twice("{tenants: [a, a]}", "a twice")]
     #[case::no_duration("{timeout: soon}", "is no duration")]

@@ -8,10 +8,11 @@ use crate::error::{HarnessError, within};
 use crate::event::Events;
 use crate::ledger::{Entry, Kind, Ledger, api};
 use crate::manifest::{self, AgentPod, Mark};
-use crate::names::{EXPIRES, RUN_ID};
+use crate::names::{self, EXPIRES, RUN_ID};
 use crate::pod;
 use crate::resource::{Costume, Place, Resource};
 use crate::settings::Settings;
+use crate::shared_services::{self, SharedServices};
 use crate::workloads::{self, Workloads};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, join_all};
@@ -36,6 +37,8 @@ pub struct Site {
     pub events: Events,
     /// The tenants that were absent.
     pub absent: Vec<TenantId>,
+    /// The namespaces of others in which the run may put an agent.
+    pub shared: Vec<(Place, String)>,
 }
 
 impl Site {
@@ -63,6 +66,7 @@ pub struct Stage {
     tenants: HashMap<TenantId, Slot<()>>,
     workloads: HashMap<TenantId, Slot<Workloads>>,
     agents: HashMap<Place, Slot<Agent>>,
+    shared_services: Option<Slot<SharedServices>>,
     enforcement: Option<Slot<Enforcement>>,
 }
 
@@ -73,6 +77,7 @@ impl Stage {
             tenants: HashMap::new(),
             workloads: HashMap::new(),
             agents: HashMap::new(),
+            shared_services: None,
             enforcement: None,
         };
         for resource in resources {
@@ -115,9 +120,16 @@ impl Stage {
                         .insert(Place::Tenant(id.clone(), *costume), slot(work));
                 }
             }
+            Resource::Agent(place) if place.is_shared() => {
+                self.agents
+                    .insert(place.clone(), slot(shared_agent(site, place.clone())));
+            }
             Resource::Agent(place) => {
                 self.agents
                     .insert(place.clone(), slot(free_agent(site, place.clone())));
+            }
+            Resource::SharedServices => {
+                self.shared_services = Some(slot(find_shared_services(site)));
             }
             Resource::Enforcement => self.enforcement = Some(slot(canary::observe(site))),
         }
@@ -139,6 +151,12 @@ impl Stage {
                 .map(|slot| slot.map(|_| ()).boxed()),
         );
         all.extend(self.agents.values().cloned().map(|slot| slot.map(|_| ()).boxed()));
+        all.extend(
+            self.shared_services
+                .iter()
+                .cloned()
+                .map(|slot| slot.map(|_| ()).boxed()),
+        );
         all.extend(
             self.enforcement
                 .iter()
@@ -169,6 +187,7 @@ impl Stage {
         self.tenants.clear();
         self.workloads.clear();
         self.agents.clear();
+        self.shared_services = None;
         self.enforcement = None;
     }
 
@@ -179,6 +198,7 @@ impl Stage {
                 Resource::Tenant(id) => drop(self.tenant(id).await),
                 Resource::Workloads(id) => drop(self.workloads(id).await),
                 Resource::Agent(place) => drop(self.agent(place).await),
+                Resource::SharedServices => drop(self.shared_services().await),
                 Resource::Enforcement => drop(self.enforcement().await),
             }
         }
@@ -221,6 +241,17 @@ impl Stage {
             .get(place)
             .cloned()
             .ok_or_else(|| undeclared(&resource()))?
+            .await
+    }
+
+    /// PostgreSQL and Redis as they were found.
+    ///
+    /// # Errors
+    /// As for [`Stage::tenant`].
+    pub async fn shared_services(&self) -> Result<Arc<SharedServices>, HarnessError> {
+        self.shared_services
+            .clone()
+            .ok_or_else(|| undeclared(&Resource::SharedServices))?
             .await
     }
 
@@ -332,7 +363,7 @@ async fn own(site: Arc<Site>, id: TenantId, tenant: Slot<()>) -> Result<String, 
     tenant.await?;
     let owner = site
         .ledger
-        .create(&site.cluster.client, manifest::owner(&site.mark, &id))
+        .create(&site.cluster.client, manifest::owner(&site.mark, &id.namespace()))
         .await?;
     owner
         .metadata
@@ -347,6 +378,9 @@ async fn tenant_agent(
     owner: Slot<String>,
 ) -> Result<Agent, HarnessError> {
     let uid = owner.await?;
+    if costume == Costume::Stranger {
+        return start_job(&site, id).await;
+    }
     let agent = AgentPod {
         mark: &site.mark,
         name: site.mark.run.object(costume.word()),
@@ -360,15 +394,82 @@ async fn tenant_agent(
     start(&site, Place::Tenant(id.clone(), costume), agent).await
 }
 
+/// The agent of a Job: what a tenant runs beside its workloads.
+async fn start_job(site: &Site, id: TenantId) -> Result<Agent, HarnessError> {
+    let client = &site.cluster.client;
+    let namespace = id.namespace();
+    let agent = AgentPod {
+        mark: &site.mark,
+        name: names::JOB.to_owned(),
+        namespace: namespace.clone(),
+        image: &site.settings.agent_image,
+        labels: manifest::costume(&id, Costume::Stranger),
+        owner: None,
+        node: None,
+        may_become_ready: false,
+    };
+    site.ledger.create(client, agent.job()).await?;
+    let pods = Api::namespaced(client.clone(), &namespace);
+    let pod = within(
+        AGENT_READY,
+        format!("await the pod of job {} in namespace {namespace}", names::JOB),
+        pod::of_job(&pods, names::JOB),
+    )
+    .await?;
+    await_agent(site, Place::Tenant(id, Costume::Stranger), namespace, pod).await
+}
+
+/// An agent in a namespace that others share, which no Service of theirs sends traffic and no controller of theirs adopts.
+async fn shared_agent(site: Arc<Site>, place: Place) -> Result<Agent, HarnessError> {
+    let namespace = site.shared.iter().find(|(shared, _)| *shared == place);
+    let Some((_, namespace)) = namespace else {
+        return Err(HarnessError::new(format!(
+            "agent {place}: its namespace may not be used"
+        )));
+    };
+    let owner = manifest::owner(&site.mark, namespace);
+    let owner = site.ledger.create(&site.cluster.client, owner).await.map_err(|error| {
+        error.hint(format!("namespace {namespace} must exist: fixtures/shared-services puts it up where a cluster has none"))
+    })?;
+    let labels = match (&place, site.settings.tenants.first()) {
+        (Place::SharedServices, Some(tenant)) => BTreeMap::from([(
+            "app".to_owned(),
+            tenant.shared_services.postgresql.pod_app.to_string(),
+        )]),
+        _ => BTreeMap::new(),
+    };
+    let agent = AgentPod {
+        mark: &site.mark,
+        name: site.mark.run.object(&place.to_string()),
+        namespace: namespace.clone(),
+        image: &site.settings.agent_image,
+        labels,
+        owner: Some((site.mark.run.owner(), owner.metadata.uid.unwrap_or_default())),
+        node: None,
+        may_become_ready: false,
+    };
+    start(&site, place, agent).await
+}
+
+async fn find_shared_services(site: Arc<Site>) -> Result<SharedServices, HarnessError> {
+    let tenant = site.settings.tenants.first();
+    let tenant = tenant.ok_or_else(|| HarnessError::new("this run has no tenant"))?;
+    shared_services::look(&site.cluster.client, &tenant.shared_services, &tenant.dns).await
+}
+
 async fn free_agent(site: Arc<Site>, place: Place) -> Result<Agent, HarnessError> {
     let namespace = site.mark.run.namespace(&place.to_string());
-    make_namespace(&site, &namespace).await?;
+    let (of_namespace, of_pod) = match &place {
+        Place::Impostor => manifest::impostor(),
+        _ => Default::default(),
+    };
+    make_namespace(&site, &namespace, &of_namespace).await?;
     let agent = AgentPod {
         mark: &site.mark,
         name: "agent".to_owned(),
         namespace,
         image: &site.settings.agent_image,
-        labels: BTreeMap::new(),
+        labels: of_pod,
         owner: None,
         node: None,
         may_become_ready: true,
@@ -376,14 +477,18 @@ async fn free_agent(site: Arc<Site>, place: Place) -> Result<Agent, HarnessError
     start(&site, place, agent).await
 }
 
-/// Makes a namespace of the run's own, and waits until pods can be made in it.
+/// Makes a namespace of the run's own with these labels beside the run's, and waits until pods can be made in it.
 ///
 /// # Errors
 /// The API server refused, or its controller made no ServiceAccount in time.
-pub async fn make_namespace(site: &Site, name: &str) -> Result<(), HarnessError> {
+pub async fn make_namespace(
+    site: &Site,
+    name: &str,
+    labels: &BTreeMap<String, String>,
+) -> Result<(), HarnessError> {
     let client = &site.cluster.client;
     site.ledger
-        .create(client, manifest::namespace(&site.mark, name))
+        .create(client, manifest::namespace(&site.mark, name, labels))
         .await?;
     pod::await_default_account(client, name).await
 }
@@ -396,6 +501,16 @@ pub async fn start(site: &Site, place: Place, agent: AgentPod<'_>) -> Result<Age
     let client = &site.cluster.client;
     let (namespace, name) = (agent.namespace.clone(), agent.name.clone());
     site.ledger.create(client, agent.manifest()).await?;
+    await_agent(site, place, namespace, name).await
+}
+
+async fn await_agent(
+    site: &Site,
+    place: Place,
+    namespace: String,
+    name: String,
+) -> Result<Agent, HarnessError> {
+    let client = &site.cluster.client;
     let pods = Api::namespaced(client.clone(), &namespace);
     let started = within(
         AGENT_READY,

@@ -232,11 +232,27 @@ impl Verdict {
     }
 }
 
+/// A probe that must get through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promised {
+    /// What was seen.
+    pub probe: Observed,
+    /// That the same target answers another client, which may reach it: one that answers nobody is no broken promise.
+    pub answers: Control,
+}
+
 /// Judges probes that must all be denied. In this order: what got through is a failure whatever else went wrong; without proof
 /// nothing is concluded; an undecided probe leaves it undecided; else it is a pass.
 pub fn judge_denied(proof: &Result<Proven, Unproven>, probes: &[Observed]) -> Verdict {
-    let observed: Vec<String> = probes.iter().map(ToString::to_string).collect();
-    let findings = reached(probes);
+    judge(proof, probes, &[])
+}
+
+/// The same for probes that must be denied beside others that must get through. One of those that was kept out is a failure too, where
+/// its target answers somebody else.
+pub fn judge(proof: &Result<Proven, Unproven>, closed: &[Observed], open: &[Promised]) -> Verdict {
+    let probes = open.iter().map(|each| &each.probe).chain(closed);
+    let observed: Vec<String> = probes.map(ToString::to_string).collect();
+    let findings = [reached(closed), kept_out(open)].concat();
     if !findings.is_empty() {
         return Verdict::Failed { findings, observed };
     }
@@ -244,19 +260,52 @@ pub fn judge_denied(proof: &Result<Proven, Unproven>, probes: &[Observed]) -> Ve
         Ok(proven) => proven,
         Err(unproven) => return Verdict::inconclusive(unproven.to_string()),
     };
-    let undecided = undecided(probes);
+    let undecided = [undecided(closed), unanswered(open)].concat();
     if !undecided.is_empty() {
         return Verdict::inconclusive(format!("could not be decided: {}", grouped(&undecided)));
     }
-    if probes.is_empty() {
+    if observed.is_empty() {
         return Verdict::inconclusive("nothing was probed");
     }
     Verdict::Passed(Evidence {
-        summary: summary(proven, probes),
+        summary: summary(proven, closed, open),
         controls: proven.controls.clone(),
         observed,
         figures: Vec::new(),
     })
+}
+
+fn kept_out(open: &[Promised]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for Promised { probe, answers } in open {
+        if let (Observation::Denied(how), Ok(seen)) = (&probe.observation, &answers.holds) {
+            findings.push(Finding {
+                expected: format!("{} is reached", probe.what),
+                seen: format!("denied ({how}), though it answers: {}: {seen}", answers.claim),
+            });
+        }
+    }
+    findings
+}
+
+/// Promises that were not seen to hold, and are not seen broken.
+fn unanswered(open: &[Promised]) -> Vec<(String, String)> {
+    let mut undecided = Vec::new();
+    for Promised { probe, answers } in open {
+        let why = match (&probe.observation, &answers.holds) {
+            (Observation::Reached(_), _) => continue,
+            (Observation::Broken(why), _) => why.clone(),
+            (Observation::Denied(how), Ok(_)) => how.clone(),
+            (Observation::Denied(how), Err(why)) => {
+                format!(
+                    "denied ({how}), and so is everybody else: {}: {why}",
+                    answers.claim
+                )
+            }
+        };
+        undecided.push((probe.what.clone(), why));
+    }
+    undecided
 }
 
 fn reached(probes: &[Observed]) -> Vec<Finding> {
@@ -282,10 +331,10 @@ fn undecided(probes: &[Observed]) -> Vec<(String, String)> {
     undecided
 }
 
-/// `6 of 6 denied (timed out); control: outsider -> sink 10.0.0.9:8000: reached (echo in 1 ms), and 3 more`.
-fn summary(proven: &Proven, probes: &[Observed]) -> String {
+/// `2 of 2 reached; 6 of 6 denied (timed out); control: outsider -> sink 10.0.0.9:8000: reached (echo in 1 ms), and 3 more`.
+fn summary(proven: &Proven, closed: &[Observed], open: &[Promised]) -> String {
     let mut ways: Vec<&str> = Vec::new();
-    for probe in probes {
+    for probe in closed {
         if let Observation::Denied(how) = &probe.observation
             && !ways.contains(&how.as_str())
         {
@@ -298,10 +347,14 @@ fn summary(proven: &Proven, probes: &[Observed]) -> String {
         0 | 1 => String::new(),
         count => format!(", and {} more", count - 1),
     };
-    format!(
-        "{0} of {0} denied ({shown}); control: {first}{more}",
-        probes.len()
-    )
+    let mut parts = Vec::new();
+    if !open.is_empty() {
+        parts.push(format!("{0} of {0} reached", open.len()));
+    }
+    if !closed.is_empty() {
+        parts.push(format!("{0} of {0} denied ({shown})", closed.len()));
+    }
+    format!("{}; control: {first}{more}", parts.join("; "))
 }
 
 #[cfg(test)]
@@ -345,6 +398,56 @@ mod tests {
         #[case] word: &str,
     ) {
         assert_eq!(judge_denied(&proof, &probes).word(), word);
+    }
+
+    fn promised(probe: Observed, answers: Result<&str, &str>) -> Promised {
+        let answers = Control {
+            claim: "c -> b".into(),
+            holds: answers.map(Into::into).map_err(Into::into),
+        };
+        Promised { probe, answers }
+    }
+
+    #[rstest]
+    #[case::reached(proof(), promised(open(), Ok("echo")), vec![], "passed")]
+    #[case::reached_beside_denied(proof(), promised(open(), Ok("echo")), vec![denied()], "passed")]
+    #[case::kept_out(proof(), promised(denied(), Ok("echo")), vec![], "failed")]
+    #[case::kept_out_outranks_a_failed_control(no_proof(), promised(denied(), Ok("echo")), vec![], "failed")]
+    #[case::kept_out_outranks_a_broken_probe(proof(), promised(denied(), Ok("echo")), vec![broken()], "failed")]
+    #[case::it_answers_nobody(proof(), promised(denied(), Err("timed out")), vec![], "inconclusive")]
+    #[case::could_not_try(proof(), promised(broken(), Ok("echo")), vec![], "inconclusive")]
+    #[case::reached_without_proof(no_proof(), promised(open(), Ok("echo")), vec![], "inconclusive")]
+    #[case::too_much_is_open(proof(), promised(open(), Ok("echo")), vec![open()], "failed")]
+    fn what_must_be_reached_is_judged_in_order(
+        #[case] proof: Result<Proven, Unproven>,
+        #[case] promise: Promised,
+        #[case] closed: Vec<Observed>,
+        #[case] word: &str,
+    ) {
+        assert_eq!(judge(&proof, &closed, &[promise]).word(), word);
+    }
+
+    #[test]
+    fn a_broken_promise_says_who_is_answered_instead() {
+        let Verdict::Failed { findings, .. } = judge(&proof(), &[], &[promised(denied(), Ok("echo"))]) else {
+            panic!("expected a failure")
+        };
+        assert_eq!(findings[0].expected, "a -> b is reached");
+        assert_eq!(
+            findings[0].seen,
+            "denied (timed out), though it answers: c -> b: echo"
+        );
+    }
+
+    #[test]
+    fn a_pass_counts_what_was_reached_and_what_was_denied() {
+        let Verdict::Passed(evidence) = judge(&proof(), &[denied()], &[promised(open(), Ok("echo"))]) else {
+            panic!("expected a pass")
+        };
+        assert_eq!(
+            evidence.summary,
+            "1 of 1 reached; 1 of 1 denied (timed out); control: a -> b: echo"
+        );
     }
 
     #[test]

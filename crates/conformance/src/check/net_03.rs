@@ -2,20 +2,16 @@
 //! default-deny keeps others out, which probing the API alone would never notice.
 
 use crate::agent::Agent;
-use crate::agent::Try;
 use crate::check::{Check, CheckInfo, Footprint, Profile, Schedule, Severity};
-use crate::context::{Context, own_listener, to_agent};
+use crate::context::Context;
 use crate::error::HarnessError;
-use crate::names::AGENT_PORTS;
-use crate::names::workload::API_PORT;
 use crate::probing::{self, CONTROL_TIMEOUT, Cell, DENIAL_TIMEOUT};
 use crate::resource::{Costume, Place, Resource};
 use crate::subject::{self, Subject};
+use crate::targets;
 use crate::verdict::{Verdict, judge_denied, prove};
-use crate::workloads::Workloads;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
-use probe::protocol::Protocol;
 use provisioner::TenantId;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +32,7 @@ static INFO: CheckInfo = CheckInfo {
     timeout: Duration::from_secs(180),
 };
 
-const TARGETS: [Costume; 2] = [Costume::Worker, Costume::Unlabelled];
+const CLOSED: [Costume; 2] = [Costume::Worker, Costume::Unlabelled];
 
 impl Check for Net03 {
     fn info(&self) -> &'static CheckInfo {
@@ -52,7 +48,7 @@ impl Check for Net03 {
             return Vec::new();
         };
         let sources = Costume::ALL.map(|costume| Resource::Agent(Place::Tenant(from.clone(), costume)));
-        let targets = TARGETS.map(|costume| Resource::Agent(Place::Tenant(to.clone(), costume)));
+        let targets = CLOSED.map(|costume| Resource::Agent(Place::Tenant(to.clone(), costume)));
         let mut needs: Vec<Resource> = sources.into_iter().chain(targets).collect();
         needs.extend([
             Resource::Workloads(to.clone()),
@@ -76,27 +72,27 @@ async fn judge(cx: &Context, from: &TenantId, to: &TenantId) -> Result<Verdict, 
     let outsider = cx.stage.agent(&Place::Outsider).await?;
     let sink = cx.stage.agent(&Place::Sink).await?;
     let (sources, mut missing) = cx.agents(from, &Costume::ALL).await;
-    let (targets, without) = cx.agents(to, &TARGETS).await;
+    let (targets, without) = cx.agents(to, &CLOSED).await;
     missing.extend(without);
     let workloads = cx.workloads(to).await?;
 
     let cells = |source: &str| {
         let mut cells: Vec<Cell> = targets
             .iter()
-            .flat_map(|target| on_every_port(source, target, DENIAL_TIMEOUT))
+            .flat_map(|target| targets::every_port(source, target, DENIAL_TIMEOUT))
             .collect();
-        cells.extend(worker_cells(source, to, &workloads));
+        cells.extend(targets::workers(source, to, &workloads));
         cells
     };
     let from_tenant = sources.iter().map(|source| {
         let (controls, probes) = ([cx.dns_control(source)], cells(&source.place.to_string()));
         async move { probing::probe(source, &controls, &probes).await }
     });
-    let outside_controls = on_every_port("outsider", &sink, CONTROL_TIMEOUT);
+    let outside_controls = targets::every_port("outsider", &sink, CONTROL_TIMEOUT);
     let outside_cells = cells("outsider");
     let alive = targets
         .iter()
-        .map(|target| async move { probing::probe(target, &own_listeners(target), &[]).await });
+        .map(|target| async move { probing::probe(target, &targets::own_listeners(target), &[]).await });
     let (tenant, outside, alive) = futures::join!(
         join_all(from_tenant),
         probing::probe(&outsider, &outside_controls, &outside_cells),
@@ -109,41 +105,4 @@ async fn judge(cx: &Context, from: &TenantId, to: &TenantId) -> Result<Verdict, 
     seen.controls.push(cx.enforcement(&agents).await);
     seen.probes.extend(missing);
     Ok(judge_denied(&prove(&seen.controls), &seen.probes))
-}
-
-fn own_listeners(target: &Arc<Agent>) -> Vec<Cell> {
-    let both = AGENT_PORTS
-        .iter()
-        .flat_map(|port| [(Protocol::Tcp, *port), (Protocol::Udp, *port)]);
-    both.map(|(protocol, port)| own_listener(target, protocol, port))
-        .collect()
-}
-
-fn on_every_port(source: &str, target: &Arc<Agent>, timeout: Duration) -> Vec<Cell> {
-    let mut cells = Vec::new();
-    for port in AGENT_PORTS {
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
-            cells.push(to_agent(source, target, protocol, port, timeout));
-        }
-    }
-    cells
-}
-
-/// The worker's own pods. They may listen to nobody, so what is refused there shows nothing more than the agents do; what answers does.
-fn worker_cells(source: &str, to: &TenantId, workloads: &Workloads) -> Vec<Cell> {
-    let mut cells = Vec::new();
-    for ip in workloads.worker.iter().filter_map(|pod| pod.ip.clone()) {
-        cells.push(Cell {
-            what: format!("{source} -> {to} worker {ip}:{API_PORT}/tcp (pod IP)"),
-            attempt: Try {
-                protocol: Protocol::Tcp,
-                host: ip,
-                port: API_PORT,
-                timeout: DENIAL_TIMEOUT,
-                query: None,
-            },
-            witness: None,
-        });
-    }
-    cells
 }
