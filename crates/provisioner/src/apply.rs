@@ -4,9 +4,9 @@
 //! On a namespace that exists, everything is first tried by a dry run, all of it, before anything is written: a conflict or a
 //! refusal therefore changes nothing.
 
-mod conflict;
-mod objects;
-mod plan;
+pub(crate) mod conflict;
+pub(crate) mod objects;
+pub(crate) mod plan;
 
 pub use conflict::Conflict;
 
@@ -19,7 +19,7 @@ use crate::progress::{Progress, Step};
 use crate::ready::{self, Expected, Missing, NotReady, Reason};
 use futures::FutureExt;
 use kube::Client;
-use objects::Objects;
+use objects::{Objects, Owner};
 use plan::{Action, Plan};
 use std::fmt;
 use std::time::Duration;
@@ -100,6 +100,17 @@ pub enum ApplyError {
     /// Fields are somebody else's. Nothing was changed.
     #[error("{}", conflict::listing(.0))]
     Conflicts(Vec<Conflict>),
+    /// The shared services' namespace is not there to put policies into. Nothing was changed.
+    #[error("find Namespace {namespace} of the shared services: it {state}")]
+    NoNamespace {
+        /// The namespace.
+        namespace: String,
+        /// `does not exist`, or `is being deleted`.
+        state: &'static str,
+    },
+    /// Objects of the platform's names exist and are somebody else's. Nothing was changed.
+    #[error("apply platform: there are objects that are not ours:{}", .0.iter().map(|line| format!("\n  {line}")).collect::<String>())]
+    Taken(Vec<String>),
     /// A request failed.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -133,6 +144,13 @@ impl ApplyError {
             Self::Conflicts(_) => {
                 Some("nothing was changed; settle who sets these fields, or take them back with --force-conflicts".to_owned())
             }
+            Self::NoNamespace { namespace, .. } => Some(format!(
+                "put up the shared services first, `kubectl create namespace {namespace}` at least; or name the namespace they are in as sharedServices.namespace in a settings file, and pass it with -f"
+            )),
+            Self::Taken(_) => Some(
+                "nothing was changed; delete or rename them, or take them over with --force-conflicts: from then on they are ours, and go when the templates no longer contain them"
+                    .to_owned(),
+            ),
             Self::Call(error) => error.hint(),
             Self::QuotaNotLive { .. } => Some("check that kube-controller-manager runs; then apply again".to_owned()),
             Self::NotReady(not_ready) => not_ready.hint(),
@@ -153,10 +171,10 @@ pub async fn apply(
     progress: &dyn Progress,
 ) -> Result<Applied, ApplyError> {
     let calls = Calls::new(options.patience, progress);
-    let objects = Objects::new(client, &calls, tenant, options.force_conflicts);
+    let objects = Objects::new(client, &calls, Owner::Tenant(tenant), options.force_conflicts);
     let plan = loop {
         if settle_ownership(client, &calls, tenant).await? {
-            break plan::compare(&objects, manifests).await?;
+            break plan::settle(&objects, plan::look(&objects, manifests).await?).await?;
         }
         if made_namespace(&objects, manifests).await? {
             break Plan::fresh(manifests);
@@ -226,7 +244,7 @@ async fn made_namespace(objects: &Objects<'_>, manifests: &[Manifest]) -> Result
     }
 }
 
-async fn carry_out(objects: &Objects<'_>, plan: Plan<'_>) -> Result<Applied, ApplyError> {
+pub(crate) async fn carry_out(objects: &Objects<'_>, plan: Plan<'_>) -> Result<Applied, ApplyError> {
     let mut applied = Applied::default();
     for phase in Phase::ALL {
         if phase == Phase::Workload {

@@ -72,8 +72,15 @@ impl CallError {
                 "the credentials of this kubeconfig context are not accepted; renew them".to_owned(),
             );
         }
-        if status.is_some_and(|status| status.code == 403 && status.message.contains(" cannot ")) {
-            return Some("use an account with this right, such as a member of platform-admins".to_owned());
+        let lacking = status.filter(|status| status.code == 403 && status.message.contains(" cannot "));
+        if let Some(status) = lacking {
+            // Rights in the whole cluster are kept from platform admins: they could give themselves any.
+            let who = if status.message.contains("clusterrole") {
+                "a cluster administrator"
+            } else {
+                "a member of platform-admins"
+            };
+            return Some(format!("use an account with this right, such as {who}"));
         }
         (!matches!(self.cause, Cause::Refused(_)))
             .then(|| "check that the cluster is up and can be reached from here".to_owned())

@@ -1,20 +1,31 @@
 //! What each subcommand does: settings into library calls, outcomes into results.
 
-use crate::cli::{ApplyArgs, Cli, ClusterArgs, Command, DeleteArgs, GenerateArgs, TenantArgs};
+use crate::cli::{
+    ApplyArgs, Cli, ClusterArgs, Command, DeleteArgs, GenerateArgs, PlatformApplyArgs, PlatformCommand,
+    PlatformDiffArgs, PlatformSettingsArgs, TenantArgs,
+};
 use crate::console::{self, Log};
 use crate::failure::Failure;
+use provisioner::manifest::YamlError;
 use provisioner::{
-    ApplyOptions, Connection, DeleteError, DeleteOptions, Manifest, Ownership, Stamp, Templates, Tenant,
-    apply, connect, delete, generate, ownership, remove_generated, render,
+    ApplyOptions, Connection, DeleteError, DeleteOptions, Manifest, Ownership, Platform, Stamp, Templates,
+    Tenant, apply, connect, delete, generate, ownership, platform, remove_generated, render, render_platform,
 };
+use std::fmt::Display;
 use std::path::Path;
+use std::process::ExitCode;
 
-pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
-    match cli.command {
+pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let done = match cli.command {
         Command::Apply(args) => run_apply(args).await,
         Command::Delete(args) => run_delete(args).await,
         Command::Generate(args) => run_generate(&args),
-    }
+        Command::Platform(args) => match args.command {
+            PlatformCommand::Diff(args) => return run_platform_diff(args).await,
+            PlatformCommand::Apply(args) => run_platform_apply(args).await,
+        },
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 async fn run_apply(args: ApplyArgs) -> Result<(), Failure> {
@@ -95,6 +106,60 @@ fn run_generate(args: &GenerateArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+async fn run_platform_diff(args: PlatformDiffArgs) -> Result<ExitCode, Failure> {
+    let (settings, manifests) = prepare_platform(&args.settings)?;
+    let connection = open(args.cluster).await?;
+    let difference = platform::diff(&connection.client, &settings, &manifests, &Log::default())
+        .await
+        .map_err(Failure::of_a_comparison)?;
+    console::results(&difference);
+    Ok(ExitCode::from(u8::from(!difference.is_same())))
+}
+
+async fn run_platform_apply(args: PlatformApplyArgs) -> Result<(), Failure> {
+    let (settings, manifests) = prepare_platform(&args.settings)?;
+    let Connection {
+        client,
+        context,
+        server,
+        ..
+    } = open(args.cluster).await?;
+    let log = Log::default();
+    let difference = platform::diff(&client, &settings, &manifests, &log).await?;
+    console::results(&difference);
+    if !difference.is_same() && !args.yes {
+        let unchanged = |why| format!("apply platform: {why}; nothing was changed");
+        if !console::can_ask() {
+            let error = unchanged("there is no terminal to ask on");
+            return Err(Failure::usage(error, "add --yes if you are sure"));
+        }
+        let question = format!("do this on context {context} ({server})?");
+        if !console::confirm(question, "yes") {
+            return Err(Failure::usage(unchanged("not confirmed"), ""));
+        }
+    }
+    let options = ApplyOptions {
+        force_conflicts: args.force_conflicts,
+        ..ApplyOptions::default()
+    };
+    let applied = platform::apply(&client, &settings, &manifests, &options, &log).await?;
+    console::result(format_args!("platform is applied: {applied}"));
+    Ok(())
+}
+
+fn prepare_platform(args: &PlatformSettingsArgs) -> Result<(Platform, Vec<Manifest>), Failure> {
+    let settings = match &args.file {
+        None => Platform::default(),
+        Some(file) => read_file("platform settings", file, Platform::from_yaml)?,
+    };
+    let templates = match &args.templates {
+        Some(directory) => Templates::embedded_platform().changed_by(directory)?,
+        None => Templates::embedded_platform(),
+    };
+    let manifests = render_platform(&settings, &templates)?;
+    Ok((settings, manifests))
+}
+
 fn prepare(args: &TenantArgs) -> Result<(Tenant, Vec<Manifest>), Failure> {
     let tenant = tenant(args)?;
     let templates = match &args.templates {
@@ -111,17 +176,23 @@ fn tenant(args: &TenantArgs) -> Result<Tenant, Failure> {
         let none = || Failure::usage("no tenant is named", "name it with --tenant-id ID or -f FILE");
         return id.map(Tenant::standard).ok_or_else(none);
     };
-    let unusable =
-        |problem: String| Failure::usage(format!("read tenant file {}: {problem}", file.display()), "");
-    let text = std::fs::read_to_string(file).map_err(|error| unusable(error.to_string()))?;
-    let tenant = Tenant::from_yaml(&text).map_err(|error| unusable(error.to_string()))?;
+    let tenant = read_file("tenant file", file, Tenant::from_yaml)?;
     match &args.tenant_id {
-        Some(id) if *id != tenant.id => Err(unusable(format!(
-            "its id is {}, --tenant-id says {id}",
-            tenant.id
-        ))),
+        Some(id) if *id != tenant.id => {
+            let problem = format!("its id is {}, --tenant-id says {id}", tenant.id);
+            Err(unusable("tenant file", file, problem))
+        }
         _ => Ok(tenant),
     }
+}
+
+fn read_file<T>(what: &str, file: &Path, read: impl Fn(&str) -> Result<T, YamlError>) -> Result<T, Failure> {
+    let text = std::fs::read_to_string(file).map_err(|error| unusable(what, file, error))?;
+    read(&text).map_err(|error| unusable(what, file, error))
+}
+
+fn unusable(what: &str, file: &Path, problem: impl Display) -> Failure {
+    Failure::usage(format!("read {what} {}: {problem}", file.display()), "")
 }
 
 async fn open(args: ClusterArgs) -> Result<Connection, Failure> {

@@ -33,6 +33,11 @@ pub(crate) fn complain(failure: &Failure) {
     }
 }
 
+/// Several lines of the result.
+pub(crate) fn results(lines: impl Display) {
+    let _ = write!(anstream::stdout(), "{lines}");
+}
+
 /// Whether somebody is there to answer.
 pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()

@@ -25,6 +25,14 @@ impl Failure {
         }
     }
 
+    /// The same failure of a command whose 1 says something else.
+    pub(crate) fn of_a_comparison(error: impl Into<Self>) -> Self {
+        Self {
+            code: USAGE,
+            ..error.into()
+        }
+    }
+
     /// The error and its causes in one line; a cause that its parent quotes already is not said twice.
     pub(crate) fn text(&self) -> String {
         let mut text = self.error.to_string();

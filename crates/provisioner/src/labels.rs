@@ -29,5 +29,8 @@ pub fn owner_selector(tenant: &TenantId) -> String {
     format!("{MANAGED_BY}={MANAGED_BY_VALUE},{TENANT}={tenant}")
 }
 
+/// The selector of what belongs to the platform, and to no tenant.
+pub const PLATFORM_SELECTOR: &str = "managed-by=ai-agents-platform,!tenant";
+
 /// The prefix of every tenant's namespace; the tenant's id follows.
 pub const NAMESPACE_PREFIX: &str = "ai-agents-";

@@ -2,7 +2,7 @@
 //!
 //! Two halves. The pure one knows no client and no runtime: a [`Tenant`] and [`Templates`] are
 //! [`render`]ed into [`Manifest`]s. The thin one carries them to a cluster: [`connect`], [`apply`],
-//! [`wait_ready`], [`delete`]. Whether tenants are isolated from each other is left to `conformance`.
+//! [`wait_ready`], [`delete`]. What all tenants share has the same halves: [`Platform`], [`render_platform`], [`platform`]. Whether tenants are isolated from each other is left to `conformance`.
 
 pub mod apply;
 pub mod calls;
@@ -15,6 +15,7 @@ pub mod labels;
 pub mod manifest;
 pub mod names;
 pub mod ownership;
+pub mod platform;
 pub mod progress;
 pub mod quantity;
 pub mod ready;

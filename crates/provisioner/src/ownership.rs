@@ -52,24 +52,23 @@ pub(crate) async fn look(calls: &Calls<'_>, client: &Client, id: &TenantId) -> R
     Ok(found.map_or(Ownership::Absent, |namespace| judge(namespace, id)))
 }
 
+/// What is wrong with this label, if anything is.
+pub(crate) fn unlike(labels: &BTreeMap<String, String>, key: &str, expected: &str) -> Option<String> {
+    match labels.get(key) {
+        Some(value) if value == expected => None,
+        Some(value) => Some(format!("label {key} is {value:?}, not {expected:?}")),
+        None => Some(format!("label {key} is missing, expected {expected:?}")),
+    }
+}
+
 fn judge(namespace: Namespace, id: &TenantId) -> Ownership {
     let labels = namespace.metadata.labels.unwrap_or_default();
     for (key, expected) in [
         (labels::MANAGED_BY, labels::MANAGED_BY_VALUE),
         (labels::TENANT, id.as_str()),
     ] {
-        match labels.get(key) {
-            Some(value) if value == expected => {}
-            Some(value) => {
-                return Ownership::Foreign {
-                    why: format!("label {key} is {value:?}, not {expected:?}"),
-                };
-            }
-            None => {
-                return Ownership::Foreign {
-                    why: format!("label {key} is missing, expected {expected:?}"),
-                };
-            }
+        if let Some(why) = unlike(&labels, key, expected) {
+            return Ownership::Foreign { why };
         }
     }
     Ownership::Ours {

@@ -291,6 +291,16 @@ pub struct Platform {
     pub database_client_namespaces: Vec<DnsName>,
 }
 
+impl Platform {
+    /// Reads a file of the platform's settings. What it leaves out has the standard values; unknown and doubled fields are errors.
+    ///
+    /// # Errors
+    /// The field and line, and what is wrong there.
+    pub fn from_yaml(text: &str) -> Result<Self, YamlError> {
+        yaml::read(text)
+    }
+}
+
 /// Who may call the API from outside of the namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]

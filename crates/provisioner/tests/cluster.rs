@@ -12,6 +12,9 @@
     reason = "tests"
 )]
 
+#[path = "cluster/platform.rs"]
+mod platform;
+
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
@@ -37,8 +40,7 @@ struct Case {
     workloads: bool,
 }
 
-/// Runs the test with a tenant of that name, and removes the tenant whatever happens.
-async fn with_tenant<F: Future<Output = ()> + Send + 'static>(name: &str, test: impl FnOnce(Case) -> F) {
+async fn connected() -> Client {
     let context = std::env::var("CONFORMANCE_TEST_CLUSTER")
         .expect("CONFORMANCE_TEST_CLUSTER names a kubeconfig context");
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -46,7 +48,12 @@ async fn with_tenant<F: Future<Output = ()> + Send + 'static>(name: &str, test: 
         kubeconfig: None,
         context: Some(context),
     };
-    let client = connect(&options).await.expect("the context can be used").client;
+    connect(&options).await.expect("the context can be used").client
+}
+
+/// Runs the test with a tenant of that name, and removes the tenant whatever happens.
+async fn with_tenant<F: Future<Output = ()> + Send + 'static>(name: &str, test: impl FnOnce(Case) -> F) {
+    let client = connected().await;
     let tenant = Tenant::standard(format!("prov-{name}-{}", std::process::id()).parse().unwrap());
     let case = Case {
         client,
@@ -539,35 +546,6 @@ async fn two_applies_at_once_do_no_harm() {
         both.1.unwrap();
         let after = case.apply(&manifests, ApplyOptions::default()).await.unwrap();
         assert_eq!(after.to_string(), "12 unchanged");
-    })
-    .await;
-}
-
-#[tokio::test]
-#[ignore = "needs a cluster: CONFORMANCE_TEST_CLUSTER"]
-async fn the_server_takes_the_platform_objects() {
-    with_tenant("platform", async |mut case| {
-        without_workloads(&mut case);
-        case.apply(&case.manifests(), ApplyOptions::default())
-            .await
-            .unwrap();
-        // A namespace of the test's own stands in for the shared services'; nothing is stored.
-        let mut platform = Platform::default();
-        platform.shared_services.namespace = case.namespace().parse().unwrap();
-        for manifest in render_platform(&platform, &Templates::embedded_platform()).unwrap() {
-            let resource = manifest.kind.resource();
-            let api: Api<DynamicObject> = match &manifest.object.metadata.namespace {
-                Some(namespace) => Api::namespaced_with(case.client.clone(), namespace, &resource),
-                None => Api::all_with(case.client.clone(), &resource),
-            };
-            let mut parameters = PatchParams::apply("prov-test").force();
-            parameters.dry_run = true;
-            parameters.field_validation = Some(kube::api::ValidationDirective::Strict);
-            let taken = api
-                .patch(manifest.name(), &parameters, &Patch::Apply(&manifest.object))
-                .await;
-            assert!(taken.is_ok(), "{}: {taken:?}", manifest.reference());
-        }
     })
     .await;
 }

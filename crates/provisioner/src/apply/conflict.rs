@@ -64,6 +64,14 @@ pub(super) fn causes(status: &Status) -> impl Iterator<Item = &StatusCause> {
         .filter(|cause| is_field_conflict(cause))
 }
 
+/// The fields that others hold, each with its manager.
+pub(crate) fn managers(failure: &Failure<'_>) -> Vec<(String, String)> {
+    let causes = failure.error.status().into_iter().flat_map(causes);
+    causes
+        .map(|cause| (cause.field.clone(), manager(&cause.message).to_owned()))
+        .collect()
+}
+
 /// The first failure that is no conflict; without any, all conflicts as one error.
 pub(super) async fn settle(objects: &Objects<'_>, failed: Vec<Failure<'_>>) -> Result<(), ApplyError> {
     let (conflicting, others): (Vec<_>, Vec<_>) = failed.into_iter().partition(Failure::is_conflict);

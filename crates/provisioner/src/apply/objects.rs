@@ -2,7 +2,7 @@
 
 use super::conflict;
 use crate::calls::{CallError, Calls, Cause};
-use crate::kinds::{self, Kind, Scope};
+use crate::kinds::{self, Kind, Phase, Scope};
 use crate::labels;
 use crate::manifest::{Manifest, ObjectRef};
 use crate::names::TenantId;
@@ -18,33 +18,74 @@ use tokio::time::{Instant, sleep};
 /// How long the server may take to see a role that was just made.
 const ROLE_SEEN_WITHIN: Duration = Duration::from_secs(3);
 
-/// Makes requests for one tenant.
-pub(super) struct Objects<'a> {
+/// Whose objects are applied: which namespace they are in, and which are looked at to find what is no longer wanted.
+#[derive(Clone, Copy)]
+pub(crate) enum Owner<'a> {
+    /// The tenant's namespace and all in it.
+    Tenant(&'a TenantId),
+    /// The policies in the shared services' namespace, which is not ours, and the platform's objects in the cluster.
+    Platform {
+        /// The shared services' namespace.
+        namespace: &'a str,
+    },
+}
+
+impl Owner<'_> {
+    fn namespace(self) -> String {
+        match self {
+            Self::Tenant(id) => id.namespace(),
+            Self::Platform { namespace } => namespace.to_owned(),
+        }
+    }
+
+    fn selector(self) -> String {
+        match self {
+            Self::Tenant(id) => labels::owner_selector(id),
+            Self::Platform { .. } => labels::PLATFORM_SELECTOR.to_owned(),
+        }
+    }
+
+    /// The kinds whose objects are looked for by the owner's labels. A tenant has nothing in the cluster but its namespace.
+    fn searched(self) -> impl Iterator<Item = &'static Kind> {
+        let kinds = match self {
+            Self::Tenant(_) => kinds::TENANT,
+            Self::Platform { .. } => kinds::PLATFORM,
+        };
+        let in_cluster = matches!(self, Self::Platform { .. });
+        kinds
+            .iter()
+            .copied()
+            .filter(move |kind| in_cluster || kind.scope == Scope::Namespaced)
+    }
+}
+
+/// Makes requests for one owner.
+pub(crate) struct Objects<'a> {
     client: &'a Client,
-    pub(super) calls: &'a Calls<'a>,
-    tenant: &'a TenantId,
+    pub(crate) calls: &'a Calls<'a>,
+    owner: Owner<'a>,
     force: bool,
 }
 
 /// An object of ours that is no longer wanted.
-pub(super) struct Leftover {
-    pub(super) reference: ObjectRef,
+pub(crate) struct Leftover {
+    pub(crate) reference: ObjectRef,
     kind: &'static Kind,
     uid: Option<String>,
 }
 
 /// Why applying one object failed.
-pub(super) struct Failure<'m> {
+pub(crate) struct Failure<'m> {
     pub(super) manifest: &'m Manifest,
-    pub(super) error: CallError,
+    pub(crate) error: CallError,
 }
 
 impl<'a> Objects<'a> {
-    pub(super) fn new(client: &'a Client, calls: &'a Calls<'a>, tenant: &'a TenantId, force: bool) -> Self {
+    pub(crate) fn new(client: &'a Client, calls: &'a Calls<'a>, owner: Owner<'a>, force: bool) -> Self {
         Self {
             client,
             calls,
-            tenant,
+            owner,
             force,
         }
     }
@@ -52,7 +93,7 @@ impl<'a> Objects<'a> {
     fn api(&self, kind: &Kind) -> Api<DynamicObject> {
         match kind.scope {
             Scope::Namespaced => {
-                Api::namespaced_with(self.client.clone(), &self.tenant.namespace(), &kind.resource())
+                Api::namespaced_with(self.client.clone(), &self.owner.namespace(), &kind.resource())
             }
             Scope::Cluster => Api::all_with(self.client.clone(), &kind.resource()),
         }
@@ -75,6 +116,16 @@ impl<'a> Objects<'a> {
     pub(super) async fn try_apply<'m>(&self, manifest: &'m Manifest) -> Result<DynamicObject, Failure<'m>> {
         let parameters = PatchParams {
             dry_run: true,
+            ..self.parameters()
+        };
+        self.patch(manifest, "apply (dry run)", parameters).await
+    }
+
+    /// What applying the object would make of it, were fields taken from whoever else set them.
+    pub(crate) async fn try_force<'m>(&self, manifest: &'m Manifest) -> Result<DynamicObject, Failure<'m>> {
+        let parameters = PatchParams {
+            dry_run: true,
+            force: true,
             ..self.parameters()
         };
         self.patch(manifest, "apply (dry run)", parameters).await
@@ -147,26 +198,34 @@ impl<'a> Objects<'a> {
     }
 
     /// The object as it is; none if it does not exist.
-    pub(super) async fn get(&self, manifest: &Manifest) -> Result<Option<DynamicObject>, CallError> {
+    pub(crate) async fn get(&self, manifest: &Manifest) -> Result<Option<DynamicObject>, CallError> {
         let api = self.api(manifest.kind);
         let what = format!("get {}", manifest.reference());
         self.calls.make(&what, || api.get_opt(manifest.name())).await
     }
 
-    /// The tenant's namespace as it is; none if it does not exist.
-    pub(super) async fn namespace(&self) -> Result<Option<DynamicObject>, CallError> {
+    /// The owner's namespace as it is; none if it does not exist.
+    pub(crate) async fn namespace(&self) -> Result<Option<DynamicObject>, CallError> {
         let api = self.api(&kinds::NAMESPACE);
-        let name = self.tenant.namespace();
+        let name = self.owner.namespace();
         let what = format!("get Namespace {name}");
         self.calls.make(&what, || api.get_opt(&name)).await
     }
 
-    /// All objects of the kind in the tenant's namespace that wear the tenant's owner labels. A kind that the server does not have has none, and neither has
-    /// one that we may not look at and that no template makes.
+    /// The kinds whose objects are looked for by the owner's labels.
+    pub(super) fn searched(&self) -> impl Iterator<Item = &'static Kind> {
+        self.owner.searched()
+    }
+
+    /// All objects of the kind that wear the owner's labels, in its namespace where the kind lives in one. A kind that the server
+    /// does not have has none, and neither has one that we may not look at and that no template makes.
     pub(super) async fn owned(&self, kind: &Kind, wanted: bool) -> Result<Vec<DynamicObject>, CallError> {
         let api = self.api(kind);
-        let parameters = ListParams::default().labels(&labels::owner_selector(self.tenant));
-        let what = format!("list {} in {}", kind.plural, self.tenant.namespace());
+        let parameters = ListParams::default().labels(&self.owner.selector());
+        let what = match kind.scope {
+            Scope::Namespaced => format!("list {} in {}", kind.plural, self.owner.namespace()),
+            Scope::Cluster => format!("list {}", kind.plural),
+        };
         match self.calls.make(&what, || api.list(&parameters)).await {
             Ok(list) => Ok(list.items),
             Err(CallError {
@@ -213,7 +272,7 @@ impl<'a> Objects<'a> {
 }
 
 impl Leftover {
-    /// None for what is not to be pruned: what is on its way out, what others applied, and whatever lives in the cluster.
+    /// None for what is not to be pruned: what is on its way out, what others applied, and a namespace.
     pub(super) fn of(kind: &'static Kind, object: &DynamicObject) -> Option<Self> {
         let name = object.metadata.name.clone()?;
         let namespace = object.metadata.namespace.clone();
@@ -223,7 +282,7 @@ impl Leftover {
             namespace,
         };
         let going = object.metadata.deletion_timestamp.is_some();
-        (kind.scope == Scope::Namespaced && !going && was_applied_by_us(object)).then(|| Self {
+        (kind.phase != Phase::Namespace && !going && was_applied_by_us(object)).then(|| Self {
             reference,
             kind,
             uid: object.metadata.uid.clone(),
@@ -232,7 +291,7 @@ impl Leftover {
 }
 
 /// Labels can be copied by anybody, and by controllers; who applied an object is recorded by the server.
-fn was_applied_by_us(object: &DynamicObject) -> bool {
+pub(crate) fn was_applied_by_us(object: &DynamicObject) -> bool {
     object.metadata.managed_fields.iter().flatten().any(|entry| {
         entry.manager.as_deref() == Some(labels::FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
     })
@@ -240,12 +299,12 @@ fn was_applied_by_us(object: &DynamicObject) -> bool {
 
 impl Failure<'_> {
     /// Who is not allowed everything may bind only a role whose rules the server knows, and it looks for it in a cache.
-    pub(super) fn lacks_role(&self) -> bool {
-        self.manifest.kind.kind == "RoleBinding"
+    pub(crate) fn lacks_role(&self) -> bool {
+        self.manifest.kind.phase == Phase::Binding
             && self.error.status().is_some_and(|status| status.code == 404)
     }
 
-    pub(super) fn is_conflict(&self) -> bool {
+    pub(crate) fn is_conflict(&self) -> bool {
         self.error
             .status()
             .is_some_and(|status| conflict::causes(status).next().is_some())

@@ -1,9 +1,9 @@
 //! Compares what is wanted with what is, by the server's own dry run, before anything is written.
 
-use super::objects::{Leftover, Objects};
+use super::objects::{Failure, Leftover, Objects};
 use super::{ApplyError, conflict};
-use crate::calls;
-use crate::kinds::{self, Kind, Phase, Scope};
+use crate::calls::{self, CallError};
+use crate::kinds::{self, Kind, Phase};
 use crate::manifest::Manifest;
 use futures::FutureExt;
 use futures::future;
@@ -26,7 +26,7 @@ pub(super) enum Action {
 }
 
 /// What an apply will do.
-pub(super) struct Plan<'m> {
+pub(crate) struct Plan<'m> {
     actions: Vec<(&'m Manifest, Action)>,
     pub(super) leftovers: Vec<Leftover>,
 }
@@ -53,40 +53,79 @@ impl<'m> Plan<'m> {
     }
 }
 
-/// For a namespace of ours that exists.
-pub(super) async fn compare<'m>(
+/// One manifest beside the cluster's object of that name.
+pub(crate) struct Tried<'m> {
+    pub(crate) manifest: &'m Manifest,
+    /// The object as it is; none if it does not exist.
+    pub(crate) live: Option<DynamicObject>,
+    /// What applying would make of it.
+    pub(crate) result: Result<DynamicObject, Failure<'m>>,
+}
+
+/// Everything that an apply is about, as it is and as it would be. Nothing was written.
+pub(crate) struct Look<'m> {
+    pub(crate) tried: Vec<Tried<'m>>,
+    /// Of ours, and in no manifest.
+    pub(crate) leftovers: Vec<Leftover>,
+}
+
+/// Looks at everything, and tries each manifest by a dry run.
+pub(crate) async fn look<'m>(
     objects: &Objects<'_>,
     manifests: &'m [Manifest],
-) -> Result<Plan<'m>, ApplyError> {
+) -> Result<Look<'m>, CallError> {
     let tried = calls::all(
         manifests
             .iter()
             .map(|manifest| objects.try_apply(manifest).boxed()),
     );
-    let (live, tried) = future::join(live(objects, manifests), tried).await;
+    let (live, results) = future::join(live(objects, manifests), tried).await;
     let mut live = live?;
+    let mut tried = Vec::new();
+    for (manifest, result) in manifests.iter().zip(results) {
+        let mut current = live
+            .remove(&key(manifest.kind, manifest.name()))
+            .map(|(_, object)| object);
+        // It may also exist without our labels; then it is missing from the lists.
+        if current.is_none() && !result.as_ref().is_ok_and(would_be_new) {
+            current = objects.get(manifest).await?;
+        }
+        tried.push(Tried {
+            manifest,
+            live: current,
+            result,
+        });
+    }
+    let mut leftovers: Vec<Leftover> = live
+        .into_values()
+        .filter_map(|(kind, object)| Leftover::of(kind, &object))
+        .collect();
+    leftovers.sort_by(|a, b| a.reference.cmp(&b.reference));
+    Ok(Look { tried, leftovers })
+}
+
+/// For a namespace that exists: what has to be done, or what forbids it.
+pub(crate) async fn settle<'m>(objects: &Objects<'_>, look: Look<'m>) -> Result<Plan<'m>, ApplyError> {
     let mut actions = Vec::new();
     let mut failed = Vec::new();
-    for (manifest, result) in manifests.iter().zip(tried) {
+    for Tried {
+        manifest,
+        live,
+        result,
+    } in look.tried
+    {
         match result {
-            Ok(wanted) => {
-                let current = live
-                    .remove(&key(manifest.kind, manifest.name()))
-                    .map(|(_, object)| object);
-                actions.push((manifest, action(current, wanted)));
-            }
+            Ok(wanted) => actions.push((manifest, action(live, wanted))),
             // Its role is about to be made, so it does not exist either.
             Err(failure) if failure.lacks_role() => actions.push((manifest, Action::Create)),
             Err(failure) => failed.push(failure),
         }
     }
     conflict::settle(objects, failed).await?;
-    let mut leftovers: Vec<Leftover> = live
-        .into_values()
-        .filter_map(|(kind, object)| Leftover::of(kind, &object))
-        .collect();
-    leftovers.sort_by(|a, b| a.reference.cmp(&b.reference));
-    Ok(Plan { actions, leftovers })
+    Ok(Plan {
+        actions,
+        leftovers: look.leftovers,
+    })
 }
 
 type Live = HashMap<(&'static str, String), (&'static Kind, DynamicObject)>;
@@ -95,15 +134,11 @@ fn key(kind: &'static Kind, name: &str) -> (&'static str, String) {
     (kind.kind, name.to_owned())
 }
 
-/// The tenant's namespace, and all in it that wears the tenant's labels, of every kind that templates may make. What lives in the
-/// cluster is never looked for by labels: anybody's may wear them.
-async fn live(objects: &Objects<'_>, manifests: &[Manifest]) -> Result<Live, ApplyError> {
-    let kinds = kinds::TENANT
-        .iter()
-        .filter(|kind| kind.scope == Scope::Namespaced);
-    let lists = kinds.map(|kind| {
-        let wanted = manifests.iter().any(|manifest| manifest.kind == *kind);
-        async move { objects.owned(kind, wanted).await.map(|list| (*kind, list)) }.boxed()
+/// The owner's namespace, and all that wears the owner's labels, of every kind that its templates may make.
+async fn live(objects: &Objects<'_>, manifests: &[Manifest]) -> Result<Live, CallError> {
+    let lists = objects.searched().map(|kind| {
+        let wanted = manifests.iter().any(|manifest| manifest.kind == kind);
+        async move { objects.owned(kind, wanted).await.map(|list| (kind, list)) }.boxed()
     });
     let (namespace, lists) = future::join(objects.namespace(), calls::all(lists)).await;
     let mut lists: Vec<(&'static Kind, Vec<DynamicObject>)> = lists.into_iter().collect::<Result<_, _>>()?;
@@ -122,16 +157,9 @@ async fn live(objects: &Objects<'_>, manifests: &[Manifest]) -> Result<Live, App
 }
 
 fn action(current: Option<DynamicObject>, wanted: DynamicObject) -> Action {
-    // A dry run that would create has no version: nothing was stored that could have one.
-    let Some(version) = wanted
-        .metadata
-        .resource_version
-        .clone()
-        .filter(|version| !version.is_empty())
-    else {
+    let Some(version) = version(&wanted).map(str::to_owned) else {
         return Action::Create;
     };
-    // It may also exist without our labels; then it is missing from the list and gets them.
     let same = current.is_some_and(|current| what_we_decide(current) == what_we_decide(wanted));
     if same {
         Action::Leave
@@ -140,8 +168,21 @@ fn action(current: Option<DynamicObject>, wanted: DynamicObject) -> Action {
     }
 }
 
+/// A dry run that would create has no version: nothing was stored that could have one.
+fn version(wanted: &DynamicObject) -> Option<&str> {
+    wanted
+        .metadata
+        .resource_version
+        .as_deref()
+        .filter(|version| !version.is_empty())
+}
+
+fn would_be_new(wanted: &DynamicObject) -> bool {
+    version(wanted).is_none()
+}
+
 /// The object without what changes by itself: its status, who wrote the status, and when anything was written.
-fn what_we_decide(mut object: DynamicObject) -> DynamicObject {
+pub(crate) fn what_we_decide(mut object: DynamicObject) -> DynamicObject {
     object.metadata.resource_version = None;
     for entry in object.metadata.managed_fields.iter_mut().flatten() {
         entry.time = None;

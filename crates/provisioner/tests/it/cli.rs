@@ -135,6 +135,8 @@ fn generate_prints_the_files_in_order() {
 #[case::no_templates(&["generate", "--tenant-id=a", "--templates=/does/not/exist"], "error: read /does/not/exist: No such file or directory")]
 #[case::no_tenant_file(&["generate", "-f", "/does/not/exist"], "error: read tenant file /does/not/exist: No such file")]
 #[case::no_kubeconfig(&["apply", "--tenant-id=a"], "error: find kubeconfig: there is no file ")]
+#[case::no_platform_command(&["platform"], "Usage: provisioner platform")]
+#[case::no_platform_settings(&["platform", "diff", "-f", "/does/not/exist"], "error: read platform settings /does/not/exist: No such file")]
 #[case::kubeconfig_gone(&["apply", "--tenant-id=a", "--kubeconfig=/does/not/exist"], "error: read kubeconfig /does/not/exist: No such file")]
 fn what_cannot_be_used_is_named(#[case] args: &[&str], #[case] message: &str) {
     let directory = directory();
@@ -254,11 +256,78 @@ fn with_dead_server(directory: &Path) -> std::path::PathBuf {
     path
 }
 
+#[test]
+fn the_platform_is_compared_and_applied_only_when_confirmed() {
+    let directory = directory();
+    with_server(|server| {
+        server.put(
+            "/api/v1/namespaces/database",
+            json!({"kind": "Namespace", "metadata": {"name": "database"}}),
+        );
+        server.put(
+            "/api/v1/namespaces/database/pods/backup-0",
+            json!({"metadata": {"name": "backup-0"}, "spec": {"containers": []}, "status": {"phase": "Running"}}),
+        );
+        let run = |args: &[&str]| {
+            let mut command = provisioner(directory.path());
+            command
+                .arg("platform")
+                .args(args)
+                .env("KUBECONFIG", server.kubeconfig());
+            command.assert()
+        };
+        let output = run(&["diff"]).code(1).get_output().stdout.clone();
+        let difference = String::from_utf8(output).unwrap();
+        insta::assert_snapshot!("platform diff", difference);
+        run(&["apply"])
+            .code(2)
+            .stdout(difference.clone())
+            .stderr(contains(
+                "error: apply platform: there is no terminal to ask on; nothing was changed\nhint: add --yes if you are sure\n",
+            ));
+        assert_eq!(server.writes(), Vec::<String>::new());
+        run(&["apply", "--yes"])
+            .code(0)
+            .stdout(difference + "platform is applied: 6 created\n");
+        run(&["diff"]).code(0).stderr(contains("INFO using context test"));
+        run(&["apply"])
+            .code(0)
+            .stdout(predicate::str::ends_with("platform is applied: 6 unchanged\n"));
+    });
+}
+
+#[rstest]
+#[case::diff(&["diff"], 2)]
+#[case::apply(&["apply", "--yes"], 1)]
+fn a_missing_namespace_of_the_shared_services_is_named_with_its_remedy(
+    #[case] args: &[&str],
+    #[case] code: i32,
+) {
+    let directory = directory();
+    with_server(|server| {
+        let mut command = provisioner(directory.path());
+        command
+            .arg("platform")
+            .args(args)
+            .env("KUBECONFIG", server.kubeconfig());
+        command
+            .assert()
+            .code(code)
+            .stdout("")
+            .stderr(contains(
+                "error: find Namespace database of the shared services: it does not exist\nhint: put up the shared services first",
+            ));
+    });
+}
+
 #[rstest]
 #[case::all(&["--help"])]
 #[case::apply(&["apply", "--help"])]
 #[case::delete(&["delete", "--help"])]
 #[case::generate(&["generate", "--help"])]
+#[case::platform(&["platform", "--help"])]
+#[case::platform_diff(&["platform", "diff", "--help"])]
+#[case::platform_apply(&["platform", "apply", "--help"])]
 fn help(#[case] args: &[&str]) {
     let directory = directory();
     let output = provisioner(directory.path())

@@ -9,5 +9,6 @@
 mod apply;
 mod cli;
 mod delete;
+mod platform;
 mod ready;
 mod server;

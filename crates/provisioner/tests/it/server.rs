@@ -34,6 +34,10 @@ pub(crate) struct State {
     pub(crate) credentials: Vec<String>,
     /// Requests that took fields from others.
     pub(crate) forced: usize,
+    /// By which labels objects were looked for.
+    pub(crate) selectors: Vec<String>,
+    /// What was applied last, by path.
+    applied: BTreeMap<String, Value>,
     scripts: Vec<Script>,
     version: u64,
     /// Objects that a deletion does not remove at once, by a part of their path.
@@ -162,6 +166,21 @@ async fn answer(
     Ok(response.body(Full::from(body.to_string())).unwrap())
 }
 
+/// The few characters that a selector has encoded.
+fn decoded(text: &str) -> String {
+    [("%3D", "="), ("%2C", ","), ("%21", "!")]
+        .iter()
+        .fold(text.to_owned(), |text, (code, character)| {
+            text.replace(code, character)
+        })
+}
+
+/// Whether a field that is applied has another value by now.
+fn edited(existing: Option<&Value>, body: &Value) -> bool {
+    let mut fields = body.as_object().into_iter().flatten();
+    fields.any(|(name, value)| name != "metadata" && existing.is_some_and(|object| object[name] != *value))
+}
+
 impl State {
     fn respond(&mut self, method: &str, path: &str, query: &str, body: &Value) -> (u16, Value) {
         let dry = if query.contains("dryRun=All") {
@@ -182,14 +201,17 @@ impl State {
         match method {
             "POST" => self.create(path, body),
             "PATCH" if body["kind"].is_null() => self.merge(path, body),
-            "PATCH" => self.apply(path, !dry.is_empty(), body),
+            "PATCH" => {
+                let force = query.contains("force=true");
+                self.apply(path, !dry.is_empty(), force, body)
+            }
             "DELETE" => self.delete(path),
             "GET" => self.get(path, query),
             _ => (405, status(405, "MethodNotAllowed", "not here")),
         }
     }
 
-    fn get(&self, path: &str, query: &str) -> (u16, Value) {
+    fn get(&mut self, path: &str, query: &str) -> (u16, Value) {
         if let Some(object) = self.objects.get(path) {
             return (200, object.clone());
         }
@@ -207,7 +229,11 @@ impl State {
         if !is_collection {
             return (404, status(404, "NotFound", "not found"));
         }
-        let owned = query.contains("labelSelector");
+        let selector = query
+            .split('&')
+            .find_map(|part| part.strip_prefix("labelSelector="));
+        self.selectors.extend(selector.map(decoded));
+        let owned = selector.is_some();
         let prefix = format!("{path}/");
         let items: Vec<&Value> = self
             .objects
@@ -243,10 +269,14 @@ impl State {
         (200, object.clone())
     }
 
-    fn apply(&mut self, path: &str, dry: bool, body: &Value) -> (u16, Value) {
+    fn apply(&mut self, path: &str, dry: bool, force: bool, body: &Value) -> (u16, Value) {
         let existing = self.objects.get(path).cloned();
+        let applied_before =
+            self.applied.get(path) == Some(body) && !(force && edited(existing.as_ref(), body));
+        if !dry {
+            self.applied.insert(path.to_owned(), body.clone());
+        }
         let mut object = body.clone();
-        object["applied"] = body.clone();
         let metadata = &mut object["metadata"];
         let time = format!("2026-01-01T00:00:{:02}Z", self.requests.len() % 60);
         metadata["managedFields"] =
@@ -257,7 +287,7 @@ impl State {
                 (200, object)
             }
             None => (201, self.store(path, object)),
-            Some(existing) if existing["applied"] == *body => (200, existing),
+            Some(existing) if applied_before => (200, existing),
             Some(existing) => {
                 let entries = metadata["managedFields"].as_array_mut().unwrap();
                 let others = existing["metadata"]["managedFields"]

@@ -1,0 +1,344 @@
+//! The platform's objects, against the scripted server: what is said, what is written, what is refused.
+
+use crate::server::{Server, status};
+use provisioner::platform::{self, Difference, Ingress, State};
+use provisioner::{
+    Applied, ApplyError, ApplyOptions, Manifest, Platform, Silent, Templates, render_platform,
+};
+use rstest::rstest;
+use serde_json::{Value, json};
+use std::path::Path;
+
+const DATABASE: &str = "/api/v1/namespaces/database";
+const DENY: &str = "/apis/networking.k8s.io/v1/namespaces/database/networkpolicies/default-deny-ingress";
+const REDIS: &str = "/apis/networking.k8s.io/v1/namespaces/database/networkpolicies/allow-tenants-to-redis";
+const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+
+fn standard() -> Vec<Manifest> {
+    render_platform(&Platform::default(), &Templates::embedded_platform()).unwrap()
+}
+
+/// The standard templates, changed by these files.
+fn changed(files: &[(&str, &str)]) -> Vec<Manifest> {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    let templates = Templates::embedded_platform()
+        .changed_by(directory.path())
+        .unwrap();
+    render_platform(&Platform::default(), &templates).unwrap()
+}
+
+async fn server() -> Server {
+    let server = Server::start().await;
+    server.put(
+        DATABASE,
+        json!({"kind": "Namespace", "metadata": {"name": "database"}}),
+    );
+    server
+}
+
+async fn diff(server: &Server, manifests: &[Manifest]) -> Result<Difference, ApplyError> {
+    platform::diff(&server.client().await, &Platform::default(), manifests, &Silent).await
+}
+
+async fn apply(server: &Server, manifests: &[Manifest]) -> Result<Applied, ApplyError> {
+    apply_with(server, manifests, &ApplyOptions::default()).await
+}
+
+async fn apply_with(
+    server: &Server,
+    manifests: &[Manifest],
+    options: &ApplyOptions,
+) -> Result<Applied, ApplyError> {
+    platform::apply(
+        &server.client().await,
+        &Platform::default(),
+        manifests,
+        options,
+        &Silent,
+    )
+    .await
+}
+
+fn states(difference: &Difference) -> Vec<(&str, &State)> {
+    let differing = difference.objects.iter().filter(|it| it.state != State::Same);
+    differing.map(|it| (it.object.name.as_str(), &it.state)).collect()
+}
+
+fn pod(server: &Server, name: &str, app: &str) {
+    server.put(
+        &format!("{DATABASE}/pods/{name}"),
+        json!({"metadata": {"name": name, "labels": {"app": app}}, "spec": {"containers": []}, "status": {"phase": "Running"}}),
+    );
+}
+
+fn conflict(field: &str) -> Value {
+    let mut body = status(409, "Conflict", "Apply failed with 1 conflict");
+    body["details"] = json!({"causes": [{
+        "reason": "FieldManagerConflict",
+        "message": "conflict with \"kubectl-edit\" using networking.k8s.io/v1",
+        "field": field,
+    }]});
+    body
+}
+
+#[tokio::test]
+async fn a_diff_says_what_would_be_created_and_whom_it_isolates_and_writes_nothing() {
+    let server = server().await;
+    pod(&server, "postgresql-0", "ai-agents-postgresql");
+    pod(&server, "backup-0", "backup");
+    let difference = diff(&server, &standard()).await.unwrap();
+    assert_eq!(difference.objects.len(), 6);
+    assert!(difference.objects.iter().all(|it| it.state == State::Create));
+    assert!(
+        difference.pods.iter().all(|pod| pod.becomes_isolated()),
+        "{difference}"
+    );
+    let clients = |at: usize| match &difference.pods[at].then {
+        Ingress::Only(allowed) => allowed.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    let inside = "pods of database: any port (allow-same-namespace)";
+    let tenants = "pods of namespaces with app=ai-agents,managed-by=ai-agents-platform: TCP 5432 (allow-tenants-to-postgresql)";
+    assert_eq!(difference.pods[0].pod, "backup-0");
+    assert_eq!(clients(0), [inside]);
+    assert_eq!(clients(1), [inside, tenants]);
+    assert_eq!(server.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_second_apply_writes_nothing_and_then_there_is_no_difference() {
+    let server = server().await;
+    assert_eq!(
+        apply(&server, &standard()).await.unwrap().to_string(),
+        "6 created"
+    );
+    let writes = server.writes();
+    assert!(
+        writes[0].ends_with("clusterroles/ai-agents-platform-admin") || writes[0].contains("networkpolicies")
+    );
+    assert!(writes[5].ends_with("clusterrolebindings/ai-agents-platform-admin-binding"));
+    assert_eq!(
+        apply(&server, &standard()).await.unwrap().to_string(),
+        "6 unchanged"
+    );
+    assert!(diff(&server, &standard()).await.unwrap().is_same());
+    assert_eq!(server.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_changed_variable_is_one_field_of_one_object() {
+    let server = server().await;
+    apply(&server, &standard()).await.unwrap();
+    let mut settings = Platform::default();
+    settings.shared_services.redis.port = 6380.try_into().unwrap();
+    let wanted = render_platform(&settings, &Templates::embedded_platform()).unwrap();
+    let difference = diff(&server, &wanted).await.unwrap();
+    let [("allow-tenants-to-redis", State::Change(changes))] = states(&difference)[..] else {
+        panic!("{difference}")
+    };
+    let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        changes,
+        [".spec.ingress[0].ports[0].port: on the cluster 6379, in the template 6380"]
+    );
+}
+
+#[tokio::test]
+async fn an_edit_is_a_difference_with_its_manager_and_a_conflict_that_changes_nothing() {
+    let server = server().await;
+    apply(&server, &standard()).await.unwrap();
+    server.writes();
+    server.state().objects.get_mut(DENY).unwrap()["spec"]["ingress"] = json!([{}]);
+    server.script(
+        "PATCH",
+        "/default-deny-ingress",
+        1,
+        409,
+        conflict(".spec.ingress"),
+    );
+    let difference = diff(&server, &standard()).await.unwrap();
+    let [("default-deny-ingress", State::Change(changes))] = states(&difference)[..] else {
+        panic!("{difference}")
+    };
+    assert_eq!(
+        changes[0].to_string(),
+        ".spec.ingress: on the cluster [{}] (set by \"kubectl-edit\"), in the template not set"
+    );
+    server.script(
+        "PATCH",
+        "/default-deny-ingress",
+        1,
+        409,
+        conflict(".spec.ingress"),
+    );
+    let error = apply(&server, &standard()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "apply: a field is set by others:\n  NetworkPolicy default-deny-ingress in database: .spec.ingress is [{}], set by \"kubectl-edit\"; the templates say null"
+    );
+    assert_eq!(server.writes(), Vec::<String>::new());
+    let force = ApplyOptions {
+        force_conflicts: true,
+        ..ApplyOptions::default()
+    };
+    let applied = apply_with(&server, &standard(), &force).await.unwrap();
+    assert_eq!(applied.changed[0].name, "default-deny-ingress");
+    assert_eq!(server.state().objects[DENY]["spec"]["ingress"], Value::Null);
+}
+
+/// What makes a template's object one of its own.
+fn cluster_role(name: &str) -> String {
+    format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: {name}\nrules: []\n"
+    )
+}
+
+#[tokio::test]
+async fn overrides_are_planted_and_taken_back() {
+    let server = server().await;
+    apply(&server, &standard()).await.unwrap();
+    let planted = changed(&[
+        ("clusterrole-extra.yaml.hbs", &cluster_role("extra")),
+        ("networkpolicy-database-allow-tenants-to-redis.delete", ""),
+    ]);
+    let applied = apply(&server, &planted).await.unwrap();
+    assert_eq!(applied.to_string(), "1 created, 5 unchanged, 1 pruned");
+    assert!(!server.has(REDIS) && server.has(&format!("{ROLES}/extra")));
+    let difference = diff(&server, &standard()).await.unwrap();
+    assert_eq!(
+        states(&difference),
+        [
+            ("allow-tenants-to-redis", &State::Create),
+            ("extra", &State::Prune)
+        ]
+    );
+    let applied = apply(&server, &standard()).await.unwrap();
+    assert_eq!(applied.to_string(), "1 created, 5 unchanged, 1 pruned");
+    assert!(server.has(REDIS) && !server.has(&format!("{ROLES}/extra")));
+}
+
+#[rstest]
+#[case::applied_by_others(json!({"managed-by": "ai-agents-platform"}), "kubectl", "Apply")]
+#[case::made_by_us_without_applying(json!({"managed-by": "ai-agents-platform"}), "ai-agents-provisioner", "Update")]
+#[case::without_our_label(json!({}), "ai-agents-provisioner", "Apply")]
+#[tokio::test]
+async fn what_is_not_ours_is_never_pruned(
+    #[case] labels: Value,
+    #[case] manager: &str,
+    #[case] operation: &str,
+) {
+    let server = server().await;
+    let theirs = format!("{ROLES}/theirs");
+    server.put(
+        &theirs,
+        json!({"kind": "ClusterRole", "metadata": {
+            "name": "theirs", "labels": labels, "managedFields": [{"manager": manager, "operation": operation}],
+        }}),
+    );
+    assert_eq!(
+        apply(&server, &standard()).await.unwrap().to_string(),
+        "6 created"
+    );
+    assert!(server.has(&theirs));
+}
+
+#[tokio::test]
+async fn an_object_of_the_same_name_that_is_not_ours_is_refused_until_forced() {
+    let server = server().await;
+    server.put(
+        DENY,
+        json!({"kind": "NetworkPolicy", "metadata": {"name": "default-deny-ingress", "namespace": "database"}, "spec": {"podSelector": {"matchLabels": {"app": "x"}}}}),
+    );
+    let difference = diff(&server, &standard()).await.unwrap();
+    let (_, State::Foreign { why, changes }) = states(&difference)
+        .into_iter()
+        .find(|(name, _)| *name == "default-deny-ingress")
+        .unwrap()
+    else {
+        panic!("{difference}")
+    };
+    assert_eq!(
+        why,
+        "label managed-by is missing, expected \"ai-agents-platform\""
+    );
+    assert!(
+        changes.iter().any(|change| change.path == ".spec.podSelector"),
+        "{changes:?}"
+    );
+    let error = apply(&server, &standard()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "apply platform: there are objects that are not ours:\n  NetworkPolicy default-deny-ingress in database: label managed-by is missing, expected \"ai-agents-platform\""
+    );
+    assert!(error.hint().unwrap().contains("--force-conflicts"));
+    assert_eq!(server.writes(), Vec::<String>::new());
+    let force = ApplyOptions {
+        force_conflicts: true,
+        ..ApplyOptions::default()
+    };
+    let applied = apply_with(&server, &standard(), &force).await.unwrap();
+    assert_eq!(applied.to_string(), "5 created, 1 changed");
+}
+
+#[rstest]
+#[case::absent(None, "find Namespace database of the shared services: it does not exist")]
+#[case::going(
+    Some(json!({"kind": "Namespace", "metadata": {"name": "database", "deletionTimestamp": "2026-01-01T00:00:00Z"}})),
+    "find Namespace database of the shared services: it is being deleted",
+)]
+#[tokio::test]
+async fn without_the_shared_services_namespace_nothing_is_made(
+    #[case] namespace: Option<Value>,
+    #[case] message: &str,
+) {
+    let server = Server::start().await;
+    if let Some(namespace) = namespace {
+        server.put(DATABASE, namespace);
+    }
+    for error in [
+        diff(&server, &standard()).await.unwrap_err(),
+        apply(&server, &standard()).await.unwrap_err(),
+    ] {
+        assert_eq!(error.to_string(), message);
+        assert!(
+            error
+                .hint()
+                .unwrap()
+                .contains("kubectl create namespace database")
+        );
+    }
+    assert_eq!(server.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_tenants_objects_are_none_of_the_platforms() {
+    let server = server().await;
+    apply(&server, &standard()).await.unwrap();
+    let requests = server.state().requests.clone();
+    assert!(requests.contains(&format!("GET {ROLES}")), "{requests:#?}");
+    let asked = server.state().selectors.clone();
+    assert_eq!(asked, ["managed-by=ai-agents-platform,!tenant"; 3]);
+}
+
+#[tokio::test]
+async fn who_lacks_rights_in_the_cluster_is_told_who_has_them() {
+    let server = server().await;
+    let refusal = "clusterroles.rbac.authorization.k8s.io is forbidden: User \"me\" cannot list resource \"clusterroles\"";
+    server.script("GET", "/clusterroles", 1, 403, status(403, "Forbidden", refusal));
+    let error = diff(&server, &standard()).await.unwrap_err();
+    assert_eq!(error.to_string(), "list clusterroles");
+    assert!(error.hint().unwrap().ends_with("such as a cluster administrator"));
+}
+
+#[test]
+fn the_settings_of_the_documentation_can_be_read() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/templates.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, after) = text.split_once("```yaml\n# The platform's settings").unwrap();
+    let (example, _) = after.split_once("```").unwrap();
+    let settings = Platform::from_yaml(&format!("#{example}")).unwrap();
+    assert_ne!(settings, Platform::default());
+}
