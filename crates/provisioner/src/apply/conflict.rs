@@ -99,9 +99,9 @@ async fn explain(objects: &Objects<'_>, failure: &Failure<'_>) -> Result<Vec<Con
     let ours = serde_json::to_value(&manifest.object).unwrap_or_default();
     let secret = manifest.kind.kind == "Secret";
     let show = |object: &Value, field: &str| match at(object, field) {
+        None | Some(Value::Null) => "not set".to_owned(),
         Some(_) if secret => "(hidden)".to_owned(),
         Some(value) => value.to_string(),
-        None => "not set".to_owned(),
     };
     Ok(causes(status)
         .map(|cause| Conflict {

@@ -234,7 +234,7 @@ async fn an_edit_is_shown_with_its_manager_refused_as_a_conflict_and_taken_back_
         assert_eq!(
             conflicts,
             [
-                format!("NetworkPolicy default-deny-ingress in {namespace}: .spec.ingress is [{{}}], set by \"kubectl-edit\"; the templates say null"),
+                format!("NetworkPolicy default-deny-ingress in {namespace}: .spec.ingress is [{{}}], set by \"kubectl-edit\"; the templates say not set"),
                 format!("NetworkPolicy allow-same-namespace in {namespace}: .spec.podSelector is {{\"matchLabels\":{{\"app\":\"x\"}}}}, set by \"kubectl-edit\"; the templates say {{}}"),
             ]
         );

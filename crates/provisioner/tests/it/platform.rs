@@ -177,7 +177,7 @@ async fn an_edit_is_a_difference_with_its_manager_and_a_conflict_that_changes_no
     let error = apply(&server, &standard()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "apply: a field is set by others:\n  NetworkPolicy default-deny-ingress in database: .spec.ingress is [{}], set by \"kubectl-edit\"; the templates say null"
+        "apply: a field is set by others:\n  NetworkPolicy default-deny-ingress in database: .spec.ingress is [{}], set by \"kubectl-edit\"; the templates say not set"
     );
     assert_eq!(server.writes(), Vec::<String>::new());
     let force = ApplyOptions {
