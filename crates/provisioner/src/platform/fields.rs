@@ -138,7 +138,7 @@ mod tests {
     use rstest::rstest;
     use serde_json::json;
 
-    fn object(spec: Value) -> DynamicObject {
+    fn object(spec: &Value) -> DynamicObject {
         serde_json::from_value(json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
             "metadata": {"name": "p", "labels": {"managed-by": "ai-agents-platform"}}, "spec": spec,
@@ -185,14 +185,14 @@ mod tests {
         #[case] wanted: Value,
         #[case] expected: &[&str],
     ) {
-        let found = changes(&object(live), &object(wanted), &[]);
+        let found = changes(&object(&live), &object(&wanted), &[]);
         let found: Vec<String> = found.iter().map(ToString::to_string).collect();
         assert_eq!(found, expected);
     }
 
     #[test]
     fn what_the_server_writes_is_no_change_and_labels_are() {
-        let mut live = object(json!({}));
+        let mut live = object(&json!({}));
         live.types = None;
         live.metadata.labels = None;
         live.metadata.uid = Some("1".to_owned());
@@ -200,7 +200,7 @@ mod tests {
         live.metadata.resource_version = Some("7".to_owned());
         live.metadata.managed_fields = Some(Vec::new());
         live.data["status"] = json!({"x": 1});
-        let found = changes(&live, &object(json!({})), &[]);
+        let found = changes(&live, &object(&json!({})), &[]);
         assert_eq!(
             found.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [".metadata.labels.managed-by: on the cluster not set, in the template \"ai-agents-platform\""]
@@ -220,7 +220,7 @@ mod tests {
     fn the_manager_is_named_where_it_stands_in_the_way() {
         let managers = [(".spec.ingress".to_owned(), "kubectl-edit".to_owned())];
         let (live, wanted) = (json!({"ingress": [{}], "x": 1}), json!({"x": 2}));
-        let found = changes(&object(live), &object(wanted), &managers);
+        let found = changes(&object(&live), &object(&wanted), &managers);
         let found: Vec<Option<&str>> = found.iter().map(|change| change.manager.as_deref()).collect();
         assert_eq!(found, [Some("kubectl-edit"), None]);
     }

@@ -246,11 +246,11 @@ mod tests {
     use rstest::rstest;
     use serde_json::{Value, json};
 
-    fn policy(name: &str, spec: Value) -> NetworkPolicy {
+    fn policy(name: &str, spec: &Value) -> NetworkPolicy {
         serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap()
     }
 
-    fn pod(name: &str, labels: Value) -> Pod {
+    fn pod(name: &str, labels: &Value) -> Pod {
         serde_json::from_value(json!({
             "metadata": {"name": name, "labels": labels}, "spec": {"containers": []}, "status": {"phase": "Running"},
         }))
@@ -258,7 +258,7 @@ mod tests {
     }
 
     fn deny() -> NetworkPolicy {
-        policy("deny", json!({"podSelector": {}, "policyTypes": ["Ingress"]}))
+        policy("deny", &json!({"podSelector": {}, "policyTypes": ["Ingress"]}))
     }
 
     #[rstest]
@@ -275,9 +275,9 @@ mod tests {
     fn a_policy_isolates_the_pods_that_its_selector_selects(#[case] selector: Value, #[case] selected: bool) {
         let policies = [policy(
             "p",
-            json!({"podSelector": selector, "policyTypes": ["Ingress"]}),
+            &json!({"podSelector": selector, "policyTypes": ["Ingress"]}),
         )];
-        let [found] = of_pods(&[pod("db-0", json!({"app": "db"}))], &[], &policies, "database")
+        let [found] = of_pods(&[pod("db-0", &json!({"app": "db"}))], &[], &policies, "database")
             .try_into()
             .unwrap();
         assert_eq!(found.becomes_isolated(), selected);
@@ -290,19 +290,24 @@ mod tests {
     #[case::unsaid(json!({}), true)]
     fn a_policy_for_egress_isolates_nobody_for_ingress(#[case] mut spec: Value, #[case] isolates: bool) {
         spec["podSelector"] = json!({});
-        let policies = [policy("p", spec)];
-        let found = of_pods(&[pod("db-0", json!({}))], &policies, &[], "database");
+        let policies = [policy("p", &spec)];
+        let found = of_pods(&[pod("db-0", &json!({}))], &policies, &[], "database");
         assert_eq!(found[0].now != Ingress::Open, isolates);
     }
 
     #[test]
     fn a_pod_that_a_policy_of_others_selects_already_does_not_become_isolated() {
-        let theirs = policy("theirs", json!({"podSelector": {"matchLabels": {"app": "db"}}}));
+        let theirs = policy("theirs", &json!({"podSelector": {"matchLabels": {"app": "db"}}}));
         let pods = [
-            pod("db-0", json!({"app": "db"})),
-            pod("backup", json!({"app": "backup"})),
+            pod("db-0", &json!({"app": "db"})),
+            pod("backup", &json!({"app": "backup"})),
         ];
-        let found = of_pods(&pods, &[theirs.clone()], &[theirs, deny()], "database");
+        let found = of_pods(
+            &pods,
+            std::slice::from_ref(&theirs),
+            &[theirs.clone(), deny()],
+            "database",
+        );
         let isolated: Vec<(&str, bool)> = found
             .iter()
             .map(|pod| (pod.pod.as_str(), pod.becomes_isolated()))
@@ -312,9 +317,9 @@ mod tests {
 
     #[test]
     fn pods_that_ended_do_not_count_and_those_on_the_nodes_network_are_out_of_reach() {
-        let mut ended = pod("job", json!({}));
+        let mut ended = pod("job", &json!({}));
         ended.status.as_mut().unwrap().phase = Some("Succeeded".to_owned());
-        let mut node = pod("exporter", json!({}));
+        let mut node = pod("exporter", &json!({}));
         node.spec.as_mut().unwrap().host_network = Some(true);
         let found = of_pods(&[ended, node], &[], &[deny()], "database");
         assert_eq!(found.len(), 1);
@@ -343,8 +348,8 @@ mod tests {
         "addresses 10.0.0.0/8 but 10.1.0.0/16: any port (p)",
     )]
     fn clients_are_named_as_the_policy_selects_them(#[case] rule: Value, #[case] expected: &str) {
-        let policies = [policy("p", json!({"podSelector": {}, "ingress": [rule]}))];
-        let found = of_pods(&[pod("db-0", json!({}))], &[], &policies, "database");
+        let policies = [policy("p", &json!({"podSelector": {}, "ingress": [rule]}))];
+        let found = of_pods(&[pod("db-0", &json!({}))], &[], &policies, "database");
         let Ingress::Only(allowed) = &found[0].then else {
             panic!("{found:?}")
         };

@@ -1,7 +1,7 @@
 //! The platform's objects, against the scripted server: what is said, what is written, what is refused.
 
 use crate::server::{Server, status};
-use provisioner::platform::{self, Difference, Ingress, State};
+use provisioner::platform::{self, Difference, Ingress, PodIngress, State};
 use provisioner::{
     Applied, ApplyError, ApplyOptions, Manifest, Platform, Silent, Templates, render_platform,
 };
@@ -93,7 +93,7 @@ async fn a_diff_says_what_would_be_created_and_whom_it_isolates_and_writes_nothi
     assert_eq!(difference.objects.len(), 6);
     assert!(difference.objects.iter().all(|it| it.state == State::Create));
     assert!(
-        difference.pods.iter().all(|pod| pod.becomes_isolated()),
+        difference.pods.iter().all(PodIngress::becomes_isolated),
         "{difference}"
     );
     let clients = |at: usize| match &difference.pods[at].then {
