@@ -10,7 +10,8 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(LAB_CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
 LAB := build/lab
-IMAGE := build/probe.tar
+IMAGES := build/probe.tar build/postgresql.tar build/redis.tar
+SERVICES := fixtures/shared-services/services.sh
 # Where cargo builds; CI names a directory that outlives the work tree.
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 CONFORMANCE := $(CARGO_TARGET_DIR)/debug/conformance
@@ -19,18 +20,19 @@ CONFORMANCE := $(CARGO_TARGET_DIR)/debug/conformance
 GO := CGO_ENABLED=0 go
 GOBUILD := -trimpath
 
-.PHONY: demo demo-down test lint test-unit test-cluster lab-up lab-down tools build clean FORCE
+.PHONY: demo demo-down test lint test-unit test-cluster lab-up services-up lab-down tools build clean FORCE
 
 demo: demo-$(CLUSTER)
 
 ## The lab, or kind where it is at hand, with the verdict at the end.
-demo-lab: build lab-up
+demo-lab: build services-up
 	mkdir -p $(dir $(JUNIT))
 	KUBECONFIG="$$($(LAB) kubeconfig)" $(CONFORMANCE) run --cluster lab --junit $(JUNIT)
 	@echo "JUnit: $(JUNIT). The lab is still up: $(LAB) kubectl get pods -A; end it with: make demo-down"
 
-demo-kind: build $(IMAGE)
-	scripts/kind-up.sh kind-config.yaml $(IMAGE)
+demo-kind: build $(IMAGES)
+	scripts/kind-up.sh kind-config.yaml $(IMAGES)
+	$(SERVICES) up --context kind-ai-agents
 	mkdir -p $(dir $(JUNIT))
 	$(CONFORMANCE) run --cluster kind-ai-agents --junit $(JUNIT)
 	@echo "JUnit: $(JUNIT). The cluster is still up: kubectl --context kind-ai-agents get pods -A; end it with: make demo-down CLUSTER=kind"
@@ -41,7 +43,7 @@ demo-down-lab:
 	if [ -x $(LAB) ]; then $(LAB) down; fi
 
 demo-down-kind:
-	kind delete cluster --name ai-agents
+	scripts/kind-down.sh
 
 ## Everything CI runs.
 test: lint test-unit test-cluster
@@ -58,15 +60,19 @@ test-unit: tools
 	cd fixtures && $(GO) test $(GOBUILD) ./...
 
 ## Tests on a real cluster. Asked for a cluster and none found, they fail.
-test-cluster: build lab-up
-	scripts/test-cluster.sh $(LAB)
+test-cluster: build services-up
+	scripts/test-cluster.sh $(LAB) $(IMAGES)
 
-## A lab that was up already gets the agent as it is now.
-lab-up: $(LAB) $(IMAGE)
+## A lab that was up already gets the images as they are now.
+lab-up: $(LAB) $(IMAGES)
 	$(LAB) deps
 	$(LAB) build
 	$(LAB) up
-	$(LAB) load-image $(IMAGE)
+	$(LAB) load-image $(IMAGES)
+
+## PostgreSQL and Redis, which tenants share, on the lab.
+services-up: lab-up
+	KUBECTL="$(LAB) kubectl" $(SERVICES) up --context lab
 
 lab-down:
 	$(LAB) down
@@ -80,8 +86,9 @@ build: tools
 $(LAB): tools FORCE
 	cd fixtures && $(GO) build $(GOBUILD) -o ../$@ ./lab
 
-$(IMAGE): tools FORCE
-	cd fixtures && $(GO) run $(GOBUILD) ./images/cmd/images build probe -o ../$@
+$(IMAGES): tools FORCE
+	mkdir -p $(@D)
+	cd fixtures && $(GO) run $(GOBUILD) ./images/cmd/images build $(basename $(@F)) -o ../$@
 
 $(CARGO_DENY):
 	cargo install --locked cargo-deny@$(CARGO_DENY_VERSION) --root $(LAB_CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Every test that needs a real cluster, on the lab that is up: test-cluster.sh LAB
+# Every test that needs a real cluster, on the lab that is up with the shared services: test-cluster.sh LAB ARCHIVE...
 # The lab is taken down and brought up again on the way: to see what `lab down` leaves behind, and for a cluster that ignores policies.
 set -eu
 
 lab=$(realpath "$1")
+shift
 KUBECONFIG=$("$lab" kubeconfig)
 CONFORMANCE_TEST_CLUSTER=lab
 export KUBECONFIG CONFORMANCE_TEST_CLUSTER
@@ -19,5 +20,7 @@ cluster_test cluster_faults
 
 "$lab" down
 "$lab" up --cni none
+"$lab" load-image "$@"
+KUBECTL="$lab kubectl" fixtures/shared-services/services.sh up --context lab
 cluster_test cluster_without_policies
 "$lab" down
