@@ -15,6 +15,7 @@ SERVICES := fixtures/shared-services/services.sh
 # Where cargo builds; CI names a directory that outlives the work tree.
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 CONFORMANCE := $(CARGO_TARGET_DIR)/debug/conformance
+PROVISIONER := $(CARGO_TARGET_DIR)/debug/provisioner
 
 # As the lab builds its components, so that what they have in common is compiled once.
 GO := CGO_ENABLED=0 go
@@ -25,7 +26,7 @@ GOBUILD := -trimpath
 demo: demo-$(CLUSTER)
 
 ## The lab, or kind where it is at hand, with the verdict at the end.
-demo-lab: build services-up
+demo-lab: services-up
 	mkdir -p $(dir $(JUNIT))
 	KUBECONFIG="$$($(LAB) kubeconfig)" $(CONFORMANCE) run --cluster lab --junit $(JUNIT)
 	@echo "JUnit: $(JUNIT). The lab is still up: $(LAB) kubectl get pods -A; end it with: make demo-down"
@@ -33,6 +34,7 @@ demo-lab: build services-up
 demo-kind: build $(IMAGES)
 	scripts/kind-up.sh kind-config.yaml $(IMAGES)
 	$(SERVICES) up --context kind-ai-agents
+	$(PROVISIONER) platform apply --context kind-ai-agents --yes
 	mkdir -p $(dir $(JUNIT))
 	$(CONFORMANCE) run --cluster kind-ai-agents --junit $(JUNIT)
 	@echo "JUnit: $(JUNIT). The cluster is still up: kubectl --context kind-ai-agents get pods -A; end it with: make demo-down CLUSTER=kind"
@@ -60,7 +62,7 @@ test-unit: tools
 	cd fixtures && $(GO) test $(GOBUILD) ./...
 
 ## Tests on a real cluster. Asked for a cluster and none found, they fail.
-test-cluster: build services-up
+test-cluster: services-up
 	scripts/test-cluster.sh $(LAB) $(IMAGES)
 
 ## A lab that was up already gets the images as they are now.
@@ -71,8 +73,9 @@ lab-up: $(LAB) $(IMAGES)
 	$(LAB) load-image $(IMAGES)
 
 ## PostgreSQL and Redis, which tenants share, on the lab.
-services-up: lab-up
+services-up: build lab-up
 	KUBECTL="$(LAB) kubectl" $(SERVICES) up --context lab
+	KUBECONFIG="$$($(LAB) kubeconfig)" $(PROVISIONER) platform apply --context lab --yes
 
 lab-down:
 	$(LAB) down
