@@ -67,6 +67,13 @@ fn states(difference: &Difference) -> Vec<(&str, &State)> {
     differing.map(|it| (it.object.name.as_str(), &it.state)).collect()
 }
 
+fn clients(ingress: &Ingress) -> Vec<String> {
+    match ingress {
+        Ingress::Only(allowed) => allowed.iter().map(ToString::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn pod(server: &Server, name: &str, app: &str) {
     server.put(
         &format!("{DATABASE}/pods/{name}"),
@@ -96,15 +103,12 @@ async fn a_diff_says_what_would_be_created_and_whom_it_isolates_and_writes_nothi
         difference.pods.iter().all(PodIngress::becomes_isolated),
         "{difference}"
     );
-    let clients = |at: usize| match &difference.pods[at].then {
-        Ingress::Only(allowed) => allowed.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        other => panic!("{other:?}"),
-    };
+    let then = |at: usize| clients(&difference.pods[at].then);
     let inside = "pods of database: any port (allow-same-namespace)";
     let tenants = "pods of namespaces with app=ai-agents,managed-by=ai-agents-platform: TCP 5432 (allow-tenants-to-postgresql)";
     assert_eq!(difference.pods[0].pod, "backup-0");
-    assert_eq!(clients(0), [inside]);
-    assert_eq!(clients(1), [inside, tenants]);
+    assert_eq!(then(0), [inside]);
+    assert_eq!(then(1), [inside, tenants]);
     assert_eq!(server.writes(), Vec::<String>::new());
 }
 
@@ -218,6 +222,33 @@ async fn overrides_are_planted_and_taken_back() {
     let applied = apply(&server, &standard()).await.unwrap();
     assert_eq!(applied.to_string(), "1 created, 5 unchanged, 1 pruned");
     assert!(server.has(REDIS) && !server.has(&format!("{ROLES}/extra")));
+}
+
+#[tokio::test]
+async fn pods_are_judged_with_what_is_pruned_gone_and_what_is_changed_as_it_will_be() {
+    let server = server().await;
+    let open = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  name: open\n  namespace: database\nspec:\n  podSelector: {}\n  ingress: [{}]\n";
+    let mut wider = changed(&[("open.yaml.hbs", open)]);
+    for manifest in &mut wider {
+        if manifest.name() == "allow-same-namespace" {
+            manifest.object.data["spec"]["ingress"][0]["from"] =
+                json!([{"podSelector": {"matchLabels": {"a": "b"}}}]);
+        }
+    }
+    apply(&server, &wider).await.unwrap();
+    pod(&server, "backup-0", "backup");
+    let difference = diff(&server, &standard()).await.unwrap();
+    assert_eq!(
+        clients(&difference.pods[0].now),
+        [
+            "everybody: any port (open)",
+            "pods with a=b of database: any port (allow-same-namespace)"
+        ]
+    );
+    assert_eq!(
+        clients(&difference.pods[0].then),
+        ["pods of database: any port (allow-same-namespace)"]
+    );
 }
 
 #[rstest]
