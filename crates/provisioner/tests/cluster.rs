@@ -16,6 +16,7 @@
 mod platform;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, Client};
@@ -243,6 +244,44 @@ async fn a_conflict_changes_nothing_and_force_takes_the_field_back() {
         let applied = case.apply(&manifests, force).await.unwrap();
         assert_eq!(applied.to_string(), "1 changed, 11 unchanged");
         assert_eq!(case.live(config).await.data["data"]["REDIS_PORT"], "6379");
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: CONFORMANCE_TEST_CLUSTER"]
+async fn a_rule_that_somebody_adds_to_a_policy_that_denies_is_a_conflict() {
+    with_tenant("opened", async |mut case| {
+        without_workloads(&mut case);
+        let manifests = case.manifests();
+        case.apply(&manifests, ApplyOptions::default()).await.unwrap();
+        let policies: Api<NetworkPolicy> = Api::namespaced(case.client.clone(), &case.namespace());
+        for direction in ["ingress", "egress"] {
+            let opened = Patch::Merge(json!({"spec": {direction: [{}]}}));
+            let edit = PatchParams {
+                field_manager: Some("kubectl-edit".to_owned()),
+                ..PatchParams::default()
+            };
+            let name = format!("default-deny-{direction}");
+            policies.patch(&name, &edit, &opened).await.unwrap();
+            let error = case
+                .apply(&manifests, ApplyOptions::default())
+                .await
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(&format!(".spec.{direction} is [{{}}], set by \"kubectl-edit\"")),
+                "{error}"
+            );
+            let force = ApplyOptions {
+                force_conflicts: true,
+                ..ApplyOptions::default()
+            };
+            let applied = case.apply(&manifests, force).await.unwrap();
+            assert_eq!(applied.to_string(), "1 changed, 11 unchanged");
+            let applied = case.apply(&manifests, ApplyOptions::default()).await.unwrap();
+            assert_eq!(applied.to_string(), "12 unchanged");
+        }
     })
     .await;
 }
