@@ -9,7 +9,7 @@ use crate::resource::Resource;
 use crate::subject::Subject;
 use crate::verdict::Verdict;
 use futures::future::BoxFuture;
-use provisioner::TenantId;
+use provisioner::{Tenant, TenantId};
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
@@ -28,7 +28,13 @@ mod net_18;
 mod prov_13;
 pub(crate) mod prov_14;
 mod quo_01;
+mod quo_02;
+mod quo_03;
+mod quo_04;
+mod quo_08;
 mod rbac_01;
+mod rbac_02;
+mod rbac_15;
 
 /// Every check, in the order of reports.
 pub const ALL: &[&dyn Check] = &[
@@ -44,7 +50,13 @@ pub const ALL: &[&dyn Check] = &[
     &net_12::Net12,
     &net_18::Net18,
     &quo_01::Quo01,
+    &quo_02::Quo02,
+    &quo_03::Quo03,
+    &quo_04::Quo04,
+    &quo_08::Quo08,
     &rbac_01::Rbac01,
+    &rbac_02::Rbac02,
+    &rbac_15::Rbac15,
     &prov_13::Prov13,
     &prov_14::Prov14,
 ];
@@ -65,8 +77,8 @@ pub trait Check: Sync {
         &[]
     }
 
-    /// What it makes itself, beside what it needs.
-    fn objects(&self, _subject: &Subject, _run: &RunId) -> Vec<Entry> {
+    /// What it makes itself at most, beside what it needs.
+    fn objects(&self, _subject: &Subject, _tenants: &[Tenant], _run: &RunId) -> Vec<Entry> {
         Vec::new()
     }
 

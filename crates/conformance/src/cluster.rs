@@ -5,7 +5,7 @@ use crate::error::{HarnessError, chain, within};
 use crate::names::{INTERNET, LOCAL_CLUSTER};
 use crate::pace::{Pace, PaceLayer};
 use crate::settings::{Internet, Settings};
-use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use k8s_openapi::api::authentication::v1::{SelfSubjectReview, UserInfo};
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
@@ -178,6 +178,17 @@ impl Cluster {
         };
         paced(&config, &self.pace)
     }
+
+    /// A client for the same cluster with our own credentials, which asks to be taken for this user and these groups.
+    ///
+    /// # Errors
+    /// The client cannot be made.
+    pub fn client_as(&self, user: &str, groups: &[&str]) -> Result<Client, HarnessError> {
+        let mut config = self.config.clone();
+        config.auth_info.impersonate = Some(user.to_owned());
+        config.auth_info.impersonate_groups = Some(groups.iter().map(|group| (*group).to_owned()).collect());
+        paced(&config, &self.pace)
+    }
 }
 
 /// Who the API server takes this client for.
@@ -185,15 +196,30 @@ impl Cluster {
 /// # Errors
 /// It did not answer, or does not accept the credentials.
 pub async fn user(client: &Client) -> Result<String, HarnessError> {
+    let review = within(
+        ANSWER,
+        "ask the API server who we are (SelfSubjectReview)",
+        identity(client),
+    )
+    .await?;
+    review
+        .username
+        .ok_or_else(|| HarnessError::new("the API server named no user in its SelfSubjectReview"))
+}
+
+/// Whom the API server takes this client for, groups included.
+///
+/// # Errors
+/// As the API server says.
+pub async fn identity(client: &Client) -> Result<UserInfo, kube::Error> {
     let reviews = Api::<SelfSubjectReview>::all(client.clone());
-    let (params, review) = (PostParams::default(), SelfSubjectReview::default());
-    let asked = reviews.create(&params, &review);
-    let review = within(ANSWER, "ask the API server who we are (SelfSubjectReview)", asked).await?;
-    let user = review
+    let review = reviews
+        .create(&PostParams::default(), &SelfSubjectReview::default())
+        .await?;
+    Ok(review
         .status
         .and_then(|status| status.user_info)
-        .and_then(|user| user.username);
-    user.ok_or_else(|| HarnessError::new("the API server named no user in its SelfSubjectReview"))
+        .unwrap_or_default())
 }
 
 /// The kind of local cluster this is: an API on loopback, and every node says so, by the lab's annotation or kind's providerID. Never
@@ -315,6 +341,9 @@ const OWN: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
+/// What single checks need beside that: the check, and what it needs. A run goes on without.
+pub const OPTIONAL: &[(&str, &str)] = &[("RBAC-15", "impersonate on users and groups")];
+
 /// What provisioning and deleting a tenant takes for every kind that a tenant consists of.
 const PROVISIONING: [&str; 5] = ["get", "list", "create", "patch", "delete"];
 
@@ -366,7 +395,11 @@ pub async fn missing_permissions(client: &Client) -> Result<Vec<String>, Harness
     Ok(answers.into_iter().flatten().collect())
 }
 
-async fn allowed(client: &Client, verb: &str, group: &str, resource: &str) -> Result<bool, HarnessError> {
+/// Whether this client may do something in all namespaces, by the API server's own word.
+///
+/// # Errors
+/// It did not answer.
+pub async fn allowed(client: &Client, verb: &str, group: &str, resource: &str) -> Result<bool, HarnessError> {
     let (resource, subresource) = match resource.split_once('/') {
         Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
         None => (resource, None),

@@ -9,6 +9,9 @@ use kube::core::Status;
 pub enum Denial {
     /// The authorizer: `User "…" cannot <verb> resource "…"` (Kubernetes, "Authorization Overview").
     Rbac,
+    /// RBAC's guard behind the authorizer: who writes a Role or a binding must hold the rights that it gives (Kubernetes, "Privilege escalation
+    /// prevention and bootstrapping").
+    Escalation,
     /// The quota of this name, for these dimensions: `exceeded quota: <name>, requested: …` (plugin resourcequota).
     Quota {
         /// The ResourceQuota's name.
@@ -67,6 +70,9 @@ fn classify_forbidden(message: &str) -> Denial {
     if reason.starts_with("User \"") && reason.contains("\" cannot ") {
         return Denial::Rbac;
     }
+    if message.contains("is attempting to grant RBAC permissions not currently held") {
+        return Denial::Escalation;
+    }
     if let Some(rest) = message.split_once("exceeded quota: ").map(|(_, rest)| rest) {
         return exceeded_quota(rest);
     }
@@ -118,6 +124,9 @@ impl Denial {
             Denial::Quota { .. } | Denial::QuotaOther(_) => {
                 Observation::Reached("authorized: it was the quota that refused".to_owned())
             }
+            Denial::Escalation => Observation::Reached(
+                "authorized: it was RBAC's guard against escalation that refused".to_owned(),
+            ),
             Denial::PodSecurity => {
                 Observation::Reached("authorized: it was Pod Security that refused".to_owned())
             }
@@ -184,6 +193,7 @@ mod tests {
         r#"Internal error occurred: failed calling webhook "w": timeout"#,
         Denial::WebhookFailed
     )]
+    #[case::escalation(403, "roles.rbac.authorization.k8s.io \"x\" is forbidden: user \"u\" (groups=[\"g\"]) is attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"*\"]}", Denial::Escalation)]
     #[case::unauthorized(401, "Unauthorized", Denial::Unauthenticated)]
     #[case::not_found(404, r#"pods "x" not found"#, Denial::NotFound)]
     #[case::conflict(409, "already exists", Denial::Content(409))]
@@ -215,6 +225,7 @@ mod tests {
     #[case::pod_security(Denial::PodSecurity, "reached")]
     #[case::quota(Denial::QuotaOther(String::new()), "reached")]
     #[case::limit_range(Denial::LimitRange, "reached")]
+    #[case::escalation(Denial::Escalation, "reached")]
     #[case::admission(Denial::Admission, "reached")]
     fn only_rbac_denies_at_another_tenant(#[case] denial: Denial, #[case] expected: &str) {
         let seen = match denial.as_authorization("m") {

@@ -1,7 +1,7 @@
 //! Texts that derive from the list of checks and from a plan: `list`, `explain`, `--dry-run`. Pure.
 
 use crate::check::{ALL, Check};
-use crate::cluster::permissions;
+use crate::cluster::{OPTIONAL, permissions};
 use crate::names::RunId;
 use crate::run::Preview;
 use std::collections::BTreeMap;
@@ -127,6 +127,9 @@ pub fn preview(preview: &Preview, run: &RunId) -> String {
         [] => writeln!(text, "  {} has them all", cluster.user),
         missing => writeln!(text, "  {} lacks: {}", cluster.user, missing.join(", ")),
     };
+    for (check, permission) in OPTIONAL {
+        let _ = writeln!(text, "  {permission}: {check} cannot be judged without");
+    }
     if let Some(refused) = refused {
         let _ = writeln!(
             text,

@@ -7,9 +7,10 @@ use crate::names::{FIELD_MANAGER, RunId};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
+use kube::core::Status;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
@@ -33,6 +34,12 @@ pub enum Kind {
     Job,
     /// A ConfigMap.
     ConfigMap,
+    /// A Secret, without content.
+    Secret,
+    /// A Service.
+    Service,
+    /// A PersistentVolumeClaim.
+    PersistentVolumeClaim,
     /// A NetworkPolicy.
     NetworkPolicy,
     /// The Lease that guards a tenant.
@@ -41,13 +48,16 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Tenant,
         Kind::Namespace,
         Kind::Pod,
         Kind::Deployment,
         Kind::Job,
         Kind::ConfigMap,
+        Kind::Secret,
+        Kind::Service,
+        Kind::PersistentVolumeClaim,
         Kind::NetworkPolicy,
         Kind::Lease,
     ];
@@ -60,12 +70,16 @@ impl Kind {
             Kind::Deployment => ApiResource::erase::<Deployment>(&()),
             Kind::Job => ApiResource::erase::<Job>(&()),
             Kind::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
+            Kind::Secret => ApiResource::erase::<Secret>(&()),
+            Kind::Service => ApiResource::erase::<Service>(&()),
+            Kind::PersistentVolumeClaim => ApiResource::erase::<PersistentVolumeClaim>(&()),
             Kind::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
             Kind::Lease => ApiResource::erase::<Lease>(&()),
         }
     }
 
-    fn of(object: &Value) -> Option<Kind> {
+    /// The kind of an object of a run; nothing where runs make none such.
+    pub fn of(object: &Value) -> Option<Kind> {
         let kind = object["kind"].as_str()?;
         Kind::ALL
             .into_iter()
@@ -212,19 +226,22 @@ impl Ledger {
     /// # Errors
     /// It could not be written down, or the server refused it: then it is struck off again, unless it is not known whether it was made.
     pub async fn create(&self, client: &kube::Client, object: Value) -> Result<DynamicObject, HarnessError> {
-        let kind = Kind::of(&object)
-            .ok_or_else(|| HarnessError::new(format!("no kind of ours: {}", object["kind"])))?;
-        let text = |path: &str| {
-            object
-                .pointer(path)
-                .and_then(Value::as_str)
-                .map(ToOwned::to_owned)
-        };
-        let entry = Entry {
-            kind,
-            namespace: text("/metadata/namespace"),
-            name: text("/metadata/name").unwrap_or_default(),
-        };
+        let doing = format!("create {}", entry(&object)?);
+        self.attempt(client, object)
+            .await?
+            .map_err(|status| HarnessError::during(doing, &kube::Error::Api(status)))
+    }
+
+    /// The same where a refusal is an answer too: the inner error.
+    ///
+    /// # Errors
+    /// It could not be written down, or no answer came.
+    pub async fn attempt(
+        &self,
+        client: &kube::Client,
+        object: Value,
+    ) -> Result<Result<DynamicObject, Box<Status>>, HarnessError> {
+        let entry = entry(&object)?;
         let doing = format!("create {entry}");
         self.made(entry.clone())
             .map_err(|error| self.unwritable(&error))?;
@@ -233,19 +250,21 @@ impl Ledger {
         let post = post();
         let objects = api(client, &entry);
         let created = tokio::time::timeout(ANSWER, objects.create(&post, &object));
-        // Not known to be made or not: it stays in the ledger.
-        let Ok(created) = created.await else {
-            return Err(HarnessError::new(format!(
+        match created.await {
+            Ok(Ok(object)) => Ok(Ok(object)),
+            Ok(Err(kube::Error::Api(status))) => {
+                if (400..500).contains(&status.code) {
+                    self.gone(&entry);
+                }
+                Ok(Err(status))
+            }
+            // Not known to be made or not: it stays in the ledger.
+            Ok(Err(error)) => Err(HarnessError::during(&doing, &error)),
+            Err(_) => Err(HarnessError::new(format!(
                 "{doing}: no answer within {} s",
                 ANSWER.as_secs()
-            )));
-        };
-        if let Err(kube::Error::Api(status)) = &created
-            && (400..500).contains(&status.code)
-        {
-            self.gone(&entry);
+            ))),
         }
-        created.map_err(|error| HarnessError::during(&doing, &error))
     }
 
     /// The error of a ledger that cannot be written.
@@ -253,6 +272,23 @@ impl Ledger {
         HarnessError::during(format!("write the ledger {}", self.path.display()), error)
             .hint("nothing is made that is not written down first: free disk space, or set XDG_STATE_HOME to another directory")
     }
+}
+
+/// What is to be made.
+fn entry(object: &Value) -> Result<Entry, HarnessError> {
+    let kind =
+        Kind::of(object).ok_or_else(|| HarnessError::new(format!("no kind of ours: {}", object["kind"])))?;
+    let text = |path: &str| {
+        object
+            .pointer(path)
+            .and_then(Value::as_str)
+            .map(ToOwned::to_owned)
+    };
+    Ok(Entry {
+        kind,
+        namespace: text("/metadata/namespace"),
+        name: text("/metadata/name").unwrap_or_default(),
+    })
 }
 
 fn post() -> PostParams {

@@ -4,6 +4,8 @@
 //! events, and every [`document`] is a pure function of the report. A check may claim isolation only with proof that its probe works:
 //! see [`verdict`].
 
+pub mod access;
+pub mod account;
 pub mod agent;
 pub mod canary;
 pub mod check;
@@ -25,9 +27,11 @@ pub mod pace;
 pub mod plan;
 pub mod pod;
 pub mod probing;
+pub mod quota;
 pub mod removal;
 pub mod report;
 pub mod resource;
+pub mod rules;
 pub mod run;
 pub mod runner;
 #[cfg(test)]

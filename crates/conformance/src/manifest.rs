@@ -183,6 +183,36 @@ pub fn inert_pod(mark: &Mark, name: &str, namespace: &str, image: &str, resource
     })
 }
 
+/// A claim of storage of a class that nobody has, so that no volume is ever made for it or bound to it.
+pub fn claim(mark: &Mark, name: &str, namespace: &str, storage: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": mark.metadata(name, Some(namespace)),
+        "spec": claim_spec(storage),
+    })
+}
+
+fn claim_spec(storage: &str) -> Value {
+    json!({
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": names::NO_STORAGE_CLASS,
+        "resources": { "requests": { "storage": storage } },
+    })
+}
+
+/// A generic ephemeral volume of a pod: a controller makes a claim for it, `POD-NAME`, in the pod's namespace and with the run's mark.
+pub fn ephemeral_volume(mark: &Mark, name: &str, storage: &str) -> Value {
+    let mut metadata = mark.metadata("", None);
+    if let Some(fields) = metadata.as_object_mut() {
+        fields.retain(|key, _| key == "labels" || key == "annotations");
+    }
+    json!({
+        "name": name,
+        "ephemeral": { "volumeClaimTemplate": { "metadata": metadata, "spec": claim_spec(storage) } },
+    })
+}
+
 /// The specification of a pod that is never scheduled (`schedulingGates`, Kubernetes 1.30 and later).
 pub fn inert_spec(image: &str, resources: &Value) -> Value {
     json!({

@@ -13,6 +13,8 @@ pub const PROBE: &str = "ai-agents-platform/probe";
 pub const PROBE_VALUE: &str = "agent";
 /// The readiness gate of agents: no controller ever sets it, so no Service sends an agent traffic.
 pub const NEVER_READY: &str = "ai-agents-platform/never-ready";
+/// A storage class that does not exist: a claim of it stays without a volume.
+pub const NO_STORAGE_CLASS: &str = "ai-agents-platform-none";
 /// Says on a Node that its cluster is a local one for tests, and which kind.
 pub const LOCAL_CLUSTER: &str = "ai-agents-platform/local-cluster";
 /// Says on a Node of a local cluster where a host stands in for the internet: an address behind which an agent listens on

@@ -8,7 +8,7 @@ use crate::names::{JOB, RunId};
 use crate::resource::{Costume, Place, Resource};
 use crate::settings::{SettingsError, known_check};
 use crate::subject::Subject;
-use provisioner::TenantId;
+use provisioner::{Tenant, TenantId};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -166,13 +166,13 @@ impl Plan {
     }
 
     /// Every object that the run would create beside the tenants' own, and the tenants.
-    pub fn objects(&self, tenants: &[TenantId], run: &RunId, facts: &Facts) -> Vec<Entry> {
-        let mut objects: Vec<Entry> = tenants.iter().map(lease::entry).collect();
+    pub fn objects(&self, tenants: &[Tenant], run: &RunId, facts: &Facts) -> Vec<Entry> {
+        let mut objects: Vec<Entry> = tenants.iter().map(|tenant| lease::entry(&tenant.id)).collect();
         for resource in &self.resources {
             objects.extend(resource_objects(resource, run, facts));
         }
         for item in self.judged() {
-            objects.extend(item.check.objects(&item.subject, run));
+            objects.extend(item.check.objects(&item.subject, tenants, run));
         }
         let mut seen = BTreeSet::new();
         objects.retain(|entry| seen.insert((entry.kind, entry.namespace.clone(), entry.name.clone())));
@@ -257,6 +257,9 @@ mod tests {
             .iter()
             .map(|id| TenantId::try_from(*id).unwrap())
             .collect()
+    }
+    fn standard() -> Vec<Tenant> {
+        tenants().into_iter().map(Tenant::standard).collect()
     }
     fn facts() -> Facts {
         Facts {
@@ -387,7 +390,7 @@ mod tests {
             ..facts()
         };
         let plan = plan(&tenants(), &Selection::default(), &facts).unwrap();
-        let objects = plan.objects(&tenants(), &RunId::parse("0a1b2c3d").unwrap(), &facts);
+        let objects = plan.objects(&standard(), &RunId::parse("0a1b2c3d").unwrap(), &facts);
         assert!(objects.iter().all(|entry| entry.kind != Kind::Tenant));
     }
 }

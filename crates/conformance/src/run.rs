@@ -17,7 +17,7 @@ use crate::runner;
 use crate::settings::{Settings, SettingsError};
 use crate::stage::{Site, Stage};
 use jiff::{SignedDuration, Timestamp};
-use provisioner::{Ownership, TenantId};
+use provisioner::{Ownership, Tenant, TenantId};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -99,7 +99,7 @@ pub struct Preview {
     /// What it was made of.
     pub facts: Facts,
     /// The tenants.
-    pub tenants: Vec<TenantId>,
+    pub tenants: Vec<Tenant>,
     /// Which permissions we lack.
     pub missing: Vec<String>,
     /// Why the run would be refused, where it would.
@@ -116,13 +116,12 @@ pub async fn preview(request: &Request) -> Result<Preview, RunError> {
     let refused = cluster::gate(&cluster, &settings).err().map(RunError::from);
     let missing = cluster::missing_permissions(&cluster.client).await?;
     let facts = facts(&cluster, &settings, None).await?;
-    let tenants = settings.tenant_ids();
-    let plan = plan(&tenants, &request.selection, &facts)?;
+    let plan = plan(&settings.tenant_ids(), &request.selection, &facts)?;
     Ok(Preview {
         cluster,
         plan,
         facts,
-        tenants,
+        tenants: settings.tenants,
         missing,
         refused,
     })

@@ -22,6 +22,7 @@ use provisioner::{ApplyOptions, Manifest, Silent, Templates, Tenant, TenantId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 
 /// What a run stands on.
 pub struct Site {
@@ -64,6 +65,7 @@ where
 /// Everything a run puts up.
 pub struct Stage {
     tenants: HashMap<TenantId, Slot<()>>,
+    quotas: HashMap<TenantId, Mutex<()>>,
     workloads: HashMap<TenantId, Slot<Workloads>>,
     agents: HashMap<Place, Slot<Agent>>,
     shared_services: Option<Slot<SharedServices>>,
@@ -75,6 +77,7 @@ impl Stage {
     pub fn new(site: &Arc<Site>, resources: &BTreeSet<Resource>) -> Stage {
         let mut stage = Stage {
             tenants: HashMap::new(),
+            quotas: HashMap::new(),
             workloads: HashMap::new(),
             agents: HashMap::new(),
             shared_services: None,
@@ -82,6 +85,7 @@ impl Stage {
         };
         for resource in resources {
             if let Resource::Tenant(id) = resource {
+                stage.quotas.insert(id.clone(), Mutex::new(()));
                 stage
                     .tenants
                     .insert(id.clone(), slot(provision(Arc::clone(site), id.clone())));
@@ -216,6 +220,16 @@ impl Stage {
             .ok_or_else(|| undeclared(&resource()))?
             .await
             .map(|_| ())
+    }
+
+    /// Whose lock the check holds that measures a tenant's quota or uses some of it up: see `quota::hold`.
+    ///
+    /// # Errors
+    /// The check did not say that it needs the tenant.
+    pub fn quota(&self, id: &TenantId) -> Result<&Mutex<()>, HarnessError> {
+        self.quotas
+            .get(id)
+            .ok_or_else(|| undeclared(&Resource::Tenant(id.clone())))
     }
 
     /// The tenant's workloads, once they serve or are known not to.

@@ -221,6 +221,22 @@ impl Verdict {
         Verdict::Inconclusive(Cause::new(what))
     }
 
+    /// The same with more broken promises, which no denial shows: a tenant that gets less than it was promised. Whatever else was concluded,
+    /// these fail it.
+    #[must_use]
+    pub fn with_findings(self, more: Vec<Finding>) -> Self {
+        if more.is_empty() {
+            return self;
+        }
+        let (mut findings, observed) = match self {
+            Verdict::Failed { findings, observed } => (findings, observed),
+            Verdict::Passed(evidence) => (Vec::new(), evidence.observed),
+            Verdict::Skipped { .. } | Verdict::Inconclusive(_) => (Vec::new(), Vec::new()),
+        };
+        findings.extend(more);
+        Verdict::Failed { findings, observed }
+    }
+
     /// One word: `passed`, `failed`, `skipped`, `inconclusive`.
     pub fn word(&self) -> &'static str {
         match self {
@@ -448,6 +464,23 @@ mod tests {
             evidence.summary,
             "1 of 1 reached; 1 of 1 denied (timed out); control: a -> b: echo"
         );
+    }
+
+    #[rstest]
+    #[case::a_pass(judge_denied(&proof(), &[denied()]), 1)]
+    #[case::a_failure(judge_denied(&proof(), &[open()]), 2)]
+    #[case::undecided(judge_denied(&no_proof(), &[denied()]), 1)]
+    fn another_finding_fails_whatever_else_was_concluded(#[case] verdict: Verdict, #[case] expected: usize) {
+        let word = verdict.word();
+        assert_eq!(verdict.clone().with_findings(Vec::new()).word(), word);
+        let finding = Finding {
+            expected: "x".into(),
+            seen: "y".into(),
+        };
+        let Verdict::Failed { findings, .. } = verdict.with_findings(vec![finding]) else {
+            panic!("expected a failure")
+        };
+        assert_eq!(findings.len(), expected);
     }
 
     #[test]

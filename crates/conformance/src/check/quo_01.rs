@@ -4,27 +4,21 @@
 use crate::check::{Check, CheckInfo, Footprint, Profile, Schedule, Severity};
 use crate::cluster::ANSWER;
 use crate::context::Context;
-use crate::denial::{Denial, classify};
-use crate::error::{HarnessError, chain, within};
+use crate::error::HarnessError;
 use crate::ledger::{Entry, Kind};
 use crate::manifest;
 use crate::names::RunId;
+use crate::quota::{self, Dimension, POLL, beyond, usage, within_quota};
 use crate::removal;
 use crate::resource::Resource;
 use crate::subject::{self, Subject};
 use crate::verdict::{Control, Finding, Observation, Observed, Verdict, judge_denied, prove};
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{self, BoxFuture};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
-use kube::api::{Api, ListParams, PostParams};
-use provisioner::{Quantity, Tenant, TenantId};
-use serde_json::Value;
+use kube::api::Api;
+use provisioner::{Tenant, TenantId};
 use std::time::Duration;
-
-mod dimension;
-
-use dimension::Dimension;
 
 /// The check.
 pub(super) struct Quo01;
@@ -44,7 +38,6 @@ static INFO: CheckInfo = CheckInfo {
 
 /// How long the quota controller may take to follow, and the Deployment controller to report.
 const FOLLOWS_WITHIN: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(200);
 
 impl Check for Quo01 {
     fn info(&self) -> &'static CheckInfo {
@@ -63,7 +56,7 @@ impl Check for Quo01 {
             .collect()
     }
 
-    fn objects(&self, subject: &Subject, run: &RunId) -> Vec<Entry> {
+    fn objects(&self, subject: &Subject, _tenants: &[Tenant], run: &RunId) -> Vec<Entry> {
         let Ok(tenant) = subject.tenant() else {
             return Vec::new();
         };
@@ -92,247 +85,27 @@ fn deployment(tenant: &TenantId, run: &RunId) -> Entry {
 }
 
 async fn judge(cx: &Context, id: &TenantId) -> Result<Verdict, HarnessError> {
-    cx.stage.tenant(id).await?;
     // The run's own pods count against the quota too: usage must stand still while it is measured.
     cx.stage.settle_pods(id).await;
+    let _alone = quota::hold(cx, id).await?;
     let tenant = cx.site.tenant(id)?;
     let mut probes = Vec::new();
     let mut controls: Vec<Control> = Vec::new();
     let mut refused: Vec<Finding> = Vec::new();
-    for dimension in Dimension::ALL {
-        probes.push(beyond(cx, tenant, dimension).await);
-        match within_quota(cx, tenant, dimension).await {
+    // Dry runs use nothing up, so the dimensions do not mislead each other.
+    let asked = Dimension::COMPUTE
+        .map(|dimension| future::join(beyond(cx, tenant, dimension), within_quota(cx, tenant, dimension)));
+    for (probe, control) in future::join_all(asked).await {
+        probes.push(probe);
+        match control {
             Ok(control) => controls.push(control),
             Err(finding) => refused.push(finding),
         }
     }
-    controls.push(usage_follows(cx, id).await);
-    probes.push(deployment_beyond(cx, tenant).await);
-    Ok(with_findings(judge_denied(&prove(&controls), &probes), refused))
-}
-
-/// A tenant that gets less than it was promised: a failure too, and no isolation is lost by it.
-fn with_findings(verdict: Verdict, more: Vec<Finding>) -> Verdict {
-    if more.is_empty() {
-        return verdict;
-    }
-    match verdict {
-        Verdict::Failed {
-            mut findings,
-            observed,
-        } => {
-            findings.extend(more);
-            Verdict::Failed { findings, observed }
-        }
-        Verdict::Passed(evidence) => Verdict::Failed {
-            findings: more,
-            observed: evidence.observed,
-        },
-        Verdict::Skipped { .. } | Verdict::Inconclusive(_) => Verdict::Failed {
-            findings: more,
-            observed: Vec::new(),
-        },
-    }
-}
-
-async fn dry_run(
-    cx: &Context,
-    tenant: &Tenant,
-    resources: &Value,
-) -> Result<Result<(), Denial>, HarnessError> {
-    let site = &cx.site;
-    let namespace = tenant.namespace();
-    let name = site.mark.run.object("dry-run");
-    let pod = manifest::inert_pod(
-        &site.mark,
-        &name,
-        &namespace,
-        &site.settings.agent_image,
-        resources,
-    );
-    let doing = format!("create pod in namespace {namespace} (dry run)");
-    let pod: Pod = serde_json::from_value(pod).map_err(|error| HarnessError::during(&doing, &error))?;
-    let params = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
-    let pods = Api::<Pod>::namespaced(site.cluster.client.clone(), &namespace);
-    match tokio::time::timeout(ANSWER, pods.create(&params, &pod)).await {
-        Ok(Ok(_)) => Ok(Ok(())),
-        Ok(Err(kube::Error::Api(status))) => Ok(Err(classify(&status))),
-        Ok(Err(error)) => Err(HarnessError::new(format!("{doing}: {}", chain(&error)))),
-        Err(_) => Err(HarnessError::new(format!(
-            "{doing}: no answer within {} s",
-            ANSWER.as_secs()
-        ))),
-    }
-}
-
-/// A pod for just more than what is left of a dimension: a quota that was raised by anything admits it.
-async fn beyond(cx: &Context, tenant: &Tenant, dimension: Dimension) -> Observed {
-    let promised = dimension.promised(tenant);
-    let asked = at_rest(cx, tenant, dimension, |used| (promised - used.floor + 1).max(1)).await;
-    let pod = |units| {
-        format!(
-            "{}: pod with {}={}",
-            tenant.id,
-            dimension.key(),
-            dimension.write(units)
-        )
-    };
-    match asked {
-        Err(error) => {
-            let what = format!("{}: pod beyond {}", tenant.id, dimension.key());
-            Observed {
-                what,
-                observation: Observation::Broken(error.to_string()),
-            }
-        }
-        Ok(Asked {
-            units,
-            used,
-            answer: Ok(()),
-        }) => Observed {
-            what: pod(units),
-            observation: Observation::Reached(format!(
-                "admitted, with {} used and {} promised",
-                dimension.write(used.floor),
-                dimension.write(promised)
-            )),
-        },
-        Ok(Asked {
-            units,
-            answer: Err(denial),
-            ..
-        }) => Observed {
-            what: pod(units),
-            observation: refusal(&denial, dimension),
-        },
-    }
-}
-
-/// Only the quota's own refusal, for this dimension, is the denial that was promised.
-fn refusal(denial: &Denial, dimension: Dimension) -> Observation {
-    match denial {
-        Denial::Quota { name, dimensions } if dimensions.iter().any(|each| each == dimension.key()) => {
-            Observation::Denied(format!("exceeded quota {name}: {}", dimensions.join(", ")))
-        }
-        Denial::Quota { dimensions, .. } => Observation::Broken(format!(
-            "the quota refused it for {} instead",
-            dimensions.join(", ")
-        )),
-        other => Observation::Broken(format!("something else than the quota refused it: {other:?}")),
-    }
-}
-
-/// A pod for all that is left of a dimension: admitted it is a control; refused by the quota, the tenant has less than promised.
-async fn within_quota(cx: &Context, tenant: &Tenant, dimension: Dimension) -> Result<Control, Finding> {
-    let promised = dimension.promised(tenant);
-    let claim = |what: String| format!("{}: {what}", tenant.id);
-    let broken = |why: String| {
-        Ok(Control {
-            claim: claim(format!("a pod within {}", dimension.key())),
-            holds: Err(why),
-        })
-    };
-    let asked = match at_rest(cx, tenant, dimension, |used| (promised - used.ceiling).max(1)).await {
-        Ok(asked) => asked,
-        Err(error) => return broken(error.to_string()),
-    };
-    let used = dimension.write(asked.used.floor);
-    let pod = claim(format!(
-        "a pod with all that is left, {}={}",
-        dimension.key(),
-        dimension.write(asked.units)
-    ));
-    match asked.answer {
-        _ if asked.used.ceiling >= promised => broken(format!(
-            "the quota is used up already: {used} of {}",
-            dimension.write(promised)
-        )),
-        Ok(()) => Ok(Control {
-            claim: pod,
-            holds: Ok("admitted".to_owned()),
-        }),
-        Err(Denial::Quota { name, dimensions }) if dimensions.iter().any(|each| each == dimension.key()) => {
-            Err(Finding {
-                expected: format!(
-                    "{pod} is admitted: {} promised, {used} used",
-                    dimension.write(promised)
-                ),
-                seen: format!("quota {name} refused it"),
-            })
-        }
-        Err(Denial::Quota { dimensions, .. }) => broken(format!(
-            "it cannot be asked for by itself: less is left of {}",
-            dimensions.join(", ")
-        )),
-        Err(denial) => broken(format!("refused: {denial:?}")),
-    }
-}
-
-/// A dry run, and the usage that stood still around it.
-struct Asked {
-    units: i128,
-    used: Used,
-    answer: Result<(), Denial>,
-}
-
-/// Asks for an amount that follows from the usage, and again where the usage moved meanwhile: a tenant may be at work.
-async fn at_rest(
-    cx: &Context,
-    tenant: &Tenant,
-    dimension: Dimension,
-    amount: impl Fn(Used) -> i128,
-) -> Result<Asked, HarnessError> {
-    const TRIES: usize = 5;
-    let (client, namespace) = (&cx.site.cluster.client, tenant.namespace());
-    for _ in 0..TRIES {
-        let used = usage(client, &namespace, dimension).await?.unwrap_or_default();
-        let units = amount(used);
-        let answer = dry_run(cx, tenant, &dimension.resources(units)).await?;
-        if usage(client, &namespace, dimension).await?.unwrap_or_default() == used {
-            return Ok(Asked { units, used, answer });
-        }
-        tokio::time::sleep(POLL).await;
-    }
-    Err(HarnessError::new(format!(
-        "the use of {} moved during each of {TRIES} tries: the tenant is busy",
-        dimension.key()
-    )))
-}
-
-/// What is used of a dimension, in its unit, rounded down and up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Used {
-    floor: i128,
-    ceiling: i128,
-}
-
-/// What the quotas count as used; several may count the same, and the largest binds. Nothing where none counts it.
-async fn usage(
-    client: &kube::Client,
-    namespace: &str,
-    dimension: Dimension,
-) -> Result<Option<Used>, HarnessError> {
-    let quotas = Api::<ResourceQuota>::namespaced(client.clone(), namespace);
-    let doing = format!("list resourcequotas in namespace {namespace}");
-    let list = within(ANSWER, doing, quotas.list(&ListParams::default())).await?;
-    let mut most = None;
-    for quota in list.items {
-        let used = quota.status.and_then(|status| status.used).unwrap_or_default();
-        if let Some(quantity) = used
-            .get(dimension.key())
-            .and_then(|quantity| quantity.0.parse::<Quantity>().ok())
-        {
-            let floor = dimension.units(&quantity);
-            most = most.max(Some(Used {
-                floor,
-                ceiling: dimension.units_rounded_up(&quantity),
-            }));
-        }
-    }
-    Ok(most)
+    let (follows, deployment) = futures::join!(usage_follows(cx, id), deployment_beyond(cx, tenant));
+    controls.push(follows);
+    probes.push(deployment);
+    Ok(judge_denied(&prove(&controls), &probes).with_findings(refused))
 }
 
 /// Usage follows a pod that is really created, and its deletion.
@@ -366,8 +139,9 @@ async fn follow_once(cx: &Context, tenant: &TenantId) -> Result<Result<String, H
     let image = &site.settings.agent_image;
     let pod = manifest::inert_pod(&site.mark, &entry.name, &namespace, image, &resources);
     let nothing = || HarnessError::new(format!("no quota in namespace {namespace} counts limits.cpu"));
-    let before = usage(client, &namespace, Dimension::LimitsCpu)
+    let before = usage(client, &namespace)
         .await?
+        .of(Dimension::LimitsCpu)
         .ok_or_else(nothing)?
         .floor;
     site.ledger.create(client, pod).await?;
@@ -389,8 +163,9 @@ async fn follow_once(cx: &Context, tenant: &TenantId) -> Result<Result<String, H
 async fn await_used(client: &kube::Client, namespace: &str, expected: i128) -> Result<(), HarnessError> {
     let deadline = tokio::time::Instant::now() + FOLLOWS_WITHIN / 3;
     loop {
-        let seen = usage(client, namespace, Dimension::LimitsCpu)
+        let seen = usage(client, namespace)
             .await?
+            .of(Dimension::LimitsCpu)
             .unwrap_or_default()
             .floor;
         if seen == expected {

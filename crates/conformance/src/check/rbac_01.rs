@@ -1,24 +1,18 @@
 //! RBAC-01: one tenant's account has no rights in another's namespace. Real requests with a real token, since an access review may say
 //! something else than the authorizer does; whatever could change something is a dry run, at names that only this run uses.
 
+use crate::access::{self, Access, TENANT_RESOURCES, VERBS};
+use crate::account::{act_as, own_control};
 use crate::check::{Check, CheckInfo, Footprint, Profile, Schedule, Severity};
-use crate::cluster::{ANSWER, user};
 use crate::context::Context;
-use crate::denial::classify;
-use crate::error::{HarnessError, chain, within};
-use crate::manifest::{self, Mark};
+use crate::error::HarnessError;
 use crate::probing::combine;
 use crate::resource::Resource;
 use crate::subject::{self, Subject};
-use crate::verdict::{Control, Observation, Observed, Verdict, judge_denied, prove};
+use crate::verdict::{Observed, Verdict, judge_denied, prove};
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
-use http::Request;
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{Api, PostParams};
 use provisioner::TenantId;
-use serde_json::{Value, json};
 use std::time::Duration;
 
 /// The check.
@@ -37,25 +31,8 @@ static INFO: CheckInfo = CheckInfo {
     timeout: Duration::from_secs(90),
 };
 
-/// How long the minted token lives: the shortest that the API server grants.
-const TOKEN_SECONDS: i64 = 600;
-/// How long a binding may take until the authorizer knows it.
-const IN_FORCE_WITHIN: Duration = Duration::from_secs(10);
 /// Between the two rounds of requests.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Requests under way at once: on clusters that are not local they wait for their turn, which counts against their time.
-const CONCURRENCY: usize = 8;
-/// The verbs of a tenant's Role.
-const VERBS: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
-/// The resources of a tenant's Role, with the path of their API.
-const RESOURCES: [(&str, &str); 5] = [
-    ("pods", "/api/v1"),
-    ("services", "/api/v1"),
-    ("configmaps", "/api/v1"),
-    ("secrets", "/api/v1"),
-    ("deployments", "/apis/apps/v1"),
-];
-
 impl Check for Rbac01 {
     fn info(&self) -> &'static CheckInfo {
         &INFO
@@ -84,15 +61,16 @@ impl Check for Rbac01 {
 async fn judge(cx: &Context, from: &TenantId, to: &TenantId) -> Result<Verdict, HarnessError> {
     cx.stage.tenant(from).await?;
     cx.stage.tenant(to).await?;
+    let mark = &cx.site.mark;
     let client = act_as(cx, from).await?;
     // The neighbour's own rights are in force: so would a right be that was given in its namespace to somebody else.
-    let neighbour = own_control(cx, &act_as(cx, to).await?, to).await;
-    let before = own_control(cx, &client, from).await;
-    let first = ask_all(cx, &client, from, to).await;
+    let neighbour = own_control(&act_as(cx, to).await?, to, mark).await;
+    let before = own_control(&client, from, mark).await;
+    let first = ask_everything(cx, &client, from, to).await;
     // API servers learn of bindings one after the other, and late.
     tokio::time::sleep(AGAIN).await;
-    let second = ask_all(cx, &client, from, to).await;
-    let after = own_control(cx, &client, from).await;
+    let second = ask_everything(cx, &client, from, to).await;
+    let after = own_control(&client, from, mark).await;
     let both = first.into_iter().zip(second).map(|(first, second)| Observed {
         observation: combine(first.observation, second.observation),
         what: first.what,
@@ -103,198 +81,33 @@ async fn judge(cx: &Context, from: &TenantId, to: &TenantId) -> Result<Verdict, 
     ))
 }
 
-/// A client of the tenant's account, which the API server takes for that account.
-async fn act_as(cx: &Context, tenant: &TenantId) -> Result<kube::Client, HarnessError> {
-    let token = mint(&cx.site.cluster.client, tenant).await?;
-    let client = cx.site.cluster.client_with_token(token)?;
-    identity(&client, tenant).await?;
-    Ok(client)
-}
-
-/// A tenant's account lists pods in its own namespace, soon after the binding was made.
-async fn own_control(cx: &Context, client: &kube::Client, tenant: &TenantId) -> Control {
-    let namespace = tenant.namespace();
-    let what = format!("system:serviceaccount:{namespace}:sa-{tenant} lists pods in {namespace}");
-    let deadline = tokio::time::Instant::now() + IN_FORCE_WITHIN;
-    loop {
-        let access = Access {
-            namespace: &namespace,
-            verb: "list",
-            resource: RESOURCES[0],
-        };
-        let observation = ask(client, &access, cx).await;
-        if matches!(observation, Observation::Reached(_)) || tokio::time::Instant::now() > deadline {
-            return Control::reached(&Observed { what, observation });
-        }
-        tokio::time::sleep(AGAIN / 4).await;
-    }
-}
-
 /// Every verb on every resource, once.
-async fn ask_all(cx: &Context, client: &kube::Client, from: &TenantId, to: &TenantId) -> Vec<Observed> {
-    let namespace = to.namespace();
-    let mut asked: Vec<BoxFuture<'_, Observed>> = Vec::new();
-    for resource in RESOURCES {
+async fn ask_everything(cx: &Context, client: &kube::Client, from: &TenantId, to: &TenantId) -> Vec<Observed> {
+    let (site, namespace) = (&cx.site, to.namespace());
+    let (mark, name) = (&site.mark, site.mark.run.owner());
+    let mut asked = Vec::new();
+    for resource in TENANT_RESOURCES {
         for verb in VERBS {
-            let namespace = namespace.as_str();
-            let what = format!("sa-{from} may {verb} {} in {namespace}", resource.0);
-            let access = Access {
-                namespace,
-                verb,
-                resource,
-            };
-            asked.push(
-                async move {
-                    Observed {
-                        observation: ask(client, &access, cx).await,
-                        what,
-                    }
-                }
-                .boxed(),
-            );
+            let what = format!("sa-{from} may {verb} {resource} in {namespace}");
+            let mut access = Access::new(verb, resource, Some(&namespace), &name);
+            if ["create", "update"].contains(&verb) {
+                let image = &site.settings.agent_image;
+                access = access.with(access::compliant(resource, &name, &namespace, mark, image));
+            }
+            asked.push((what, access));
         }
     }
-    futures::stream::iter(asked).buffered(CONCURRENCY).collect().await
-}
-
-/// A token for the tenant's account.
-async fn mint(client: &kube::Client, tenant: &TenantId) -> Result<String, HarnessError> {
-    let (account, namespace) = (format!("sa-{tenant}"), tenant.namespace());
-    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), &namespace);
-    let spec = TokenRequestSpec {
-        expiration_seconds: Some(TOKEN_SECONDS),
-        ..TokenRequestSpec::default()
-    };
-    let request = TokenRequest {
-        spec,
-        ..TokenRequest::default()
-    };
-    let params = PostParams::default();
-    let minted = accounts.create_token_request(&account, &params, &request);
-    let minted = within(
-        ANSWER,
-        format!("mint a token for serviceaccount {account} in namespace {namespace}"),
-        minted,
-    )
-    .await?;
-    minted
-        .status
-        .map(|status| status.token)
-        .ok_or_else(|| HarnessError::new(format!("no token came for {account}")))
-}
-
-/// The token is the tenant's account's: anybody else's would make every answer worthless.
-async fn identity(client: &kube::Client, tenant: &TenantId) -> Result<(), HarnessError> {
-    let expected = format!("system:serviceaccount:{}:sa-{tenant}", tenant.namespace());
-    let found = user(client).await?;
-    if found == expected {
-        return Ok(());
-    }
-    Err(HarnessError::new(format!(
-        "the minted token is {found}'s, expected {expected}'s"
-    )))
-}
-
-struct Access<'a> {
-    namespace: &'a str,
-    verb: &'static str,
-    resource: (&'static str, &'static str),
-}
-
-async fn ask(client: &kube::Client, access: &Access<'_>, cx: &Context) -> Observation {
-    let request = match request(access, &cx.site.mark, &cx.site.settings.agent_image) {
-        Ok(request) => request,
-        Err(error) => return Observation::Broken(chain(&error)),
-    };
-    // A watch that is allowed goes on until the server ends it after a second.
-    match tokio::time::timeout(ANSWER, client.request_text(request)).await {
-        Ok(Ok(_)) => Observation::Reached("allowed".to_owned()),
-        Ok(Err(kube::Error::Api(status))) => classify(&status).as_authorization(&status.message),
-        Ok(Err(error)) => Observation::Broken(chain(&error)),
-        Err(_) => Observation::Broken(format!("no answer within {} s", ANSWER.as_secs())),
-    }
-}
-
-/// The request: reads are real, of metadata only, and of the run's own name or one object; changes are dry runs, at the run's own name.
-fn request(access: &Access<'_>, mark: &Mark, image: &str) -> Result<Request<Vec<u8>>, http::Error> {
-    let (plural, prefix) = access.resource;
-    let all = format!("{prefix}/namespaces/{}/{plural}", access.namespace);
-    let one = format!("{all}/{}", mark.run.owner());
-    let body = || {
-        body(plural, access.namespace, mark, image)
-            .to_string()
-            .into_bytes()
-    };
-    // Metadata only, and never anything else: where a Secret may be read, its content must not come here.
-    let metadata = |kind: &str| format!("application/json;as={kind};g=meta.k8s.io;v=v1");
-    let (object, list) = (
-        metadata("PartialObjectMetadata"),
-        metadata("PartialObjectMetadataList"),
-    );
-    let request = Request::builder().header("Content-Type", "application/json");
-    match access.verb {
-        "get" => request
-            .method("GET")
-            .uri(one)
-            .header("Accept", object)
-            .body(Vec::new()),
-        "list" => request
-            .method("GET")
-            .uri(format!("{all}?limit=1"))
-            .header("Accept", list)
-            .body(Vec::new()),
-        "watch" => request
-            .method("GET")
-            .uri(format!(
-                "{all}?watch=1&timeoutSeconds=1&fieldSelector=metadata.name%3D{}",
-                mark.run.owner()
-            ))
-            .header("Accept", object)
-            .body(Vec::new()),
-        "create" => request
-            .method("POST")
-            .uri(format!("{all}?dryRun=All"))
-            .body(body()),
-        "update" => request
-            .method("PUT")
-            .uri(format!("{one}?dryRun=All"))
-            .body(body()),
-        "patch" => Request::builder()
-            .header("Content-Type", "application/merge-patch+json")
-            .method("PATCH")
-            .uri(format!("{one}?dryRun=All"))
-            .body(b"{}".to_vec()),
-        _ => request
-            .method("DELETE")
-            .uri(format!("{one}?dryRun=All"))
-            .body(Vec::new()),
-    }
-}
-
-/// An object that complies with everything, so that only authorization can refuse it.
-fn body(plural: &str, namespace: &str, mark: &Mark, image: &str) -> Value {
-    let name = mark.run.owner();
-    let resources = manifest::resources("1m", "1m", "1Mi", "1Mi");
-    let metadata = mark.metadata(&name, Some(namespace));
-    match plural {
-        "pods" => manifest::inert_pod(mark, &name, namespace, image, &resources),
-        "deployments" => manifest::inert_deployment(mark, &name, namespace, image, &resources),
-        "services" => {
-            json!({ "apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": { "ports": [{ "port": 80 }] } })
-        }
-        "secrets" => json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata }),
-        _ => json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata }),
-    }
+    access::ask_all(client, asked, mark).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::RunId;
     use crate::scripted::{answer, ok, pair, refuse, word_and_text};
     use axum::extract::Request as Incoming;
     use axum::response::Response;
     use rstest::rstest;
+    use serde_json::json;
     use std::collections::BTreeSet;
 
     const ACCOUNT: &str = "system:serviceaccount:ai-agents-a:sa-a";
@@ -417,7 +230,7 @@ mod tests {
         let script = move |request: &Incoming| match preamble(request, None) {
             Some(response) => response,
             None if asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
-                < VERBS.len() * RESOURCES.len() =>
+                < VERBS.len() * TENANT_RESOURCES.len() =>
             {
                 rbac_403()
             }
@@ -434,33 +247,5 @@ mod tests {
             error.what.contains("the minted token is system:admin's"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn nothing_that_changes_anything_is_more_than_a_dry_run() {
-        let mark = Mark {
-            run: RunId::parse("0a1b2c3d").unwrap(),
-            expires: jiff::Timestamp::UNIX_EPOCH,
-        };
-        for resource in RESOURCES {
-            for verb in VERBS {
-                let access = Access {
-                    namespace: "ai-agents-b",
-                    verb,
-                    resource,
-                };
-                let request = request(&access, &mark, "i").unwrap();
-                let reads = request.method() == "GET";
-                let query = request.uri().query().unwrap_or_default();
-                assert!(reads || query == "dryRun=All", "{verb} {}", resource.0);
-                assert_eq!(reads, ["get", "list", "watch"].contains(&verb), "{verb}");
-                let names_one = request.uri().path().ends_with("/conformance-0a1b2c3d");
-                assert_eq!(
-                    names_one,
-                    ["get", "update", "patch", "delete"].contains(&verb),
-                    "{verb}"
-                );
-            }
-        }
     }
 }

@@ -5,51 +5,8 @@ use crate::scripted::{ok, refuse, serve, word_and_text};
 use axum::response::Response;
 use provisioner::Quantity;
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
-
-#[rstest]
-#[case::requests_cpu(Dimension::RequestsCpu, 2001, json!({"cpu": "2001m", "memory": "1Mi"}), json!({"cpu": "2001m", "memory": "1Mi"}))]
-#[case::limits_cpu(Dimension::LimitsCpu, 4001, json!({"cpu": "1m", "memory": "1Mi"}), json!({"cpu": "4001m", "memory": "1Mi"}))]
-#[case::requests_memory(Dimension::RequestsMemory, 4097, json!({"cpu": "1m", "memory": "4097Mi"}), json!({"cpu": "1m", "memory": "4097Mi"}))]
-#[case::limits_memory(Dimension::LimitsMemory, 8193, json!({"cpu": "1m", "memory": "1Mi"}), json!({"cpu": "1m", "memory": "8193Mi"}))]
-fn one_dimension_is_asked_for_by_itself(
-    #[case] dimension: Dimension,
-    #[case] units: i128,
-    #[case] requests: Value,
-    #[case] limits: Value,
-) {
-    assert_eq!(
-        dimension.resources(units),
-        json!({ "requests": requests, "limits": limits })
-    );
-}
-
-#[test]
-fn what_is_promised_comes_from_the_tenants_settings() {
-    let tenant = Tenant::standard(TenantId::try_from("a").unwrap());
-    assert_eq!(
-        Dimension::ALL.map(|dimension| dimension.promised(&tenant)),
-        [2000, 4000, 4096, 8192]
-    );
-}
-
-#[rstest]
-#[case::this_dimension(Denial::Quota { name: "q".into(), dimensions: vec!["limits.cpu".into()] }, "denied")]
-#[case::another_dimension(Denial::Quota { name: "q".into(), dimensions: vec!["limits.memory".into()] }, "broken")]
-#[case::pod_security(Denial::PodSecurity, "broken")]
-#[case::rbac(Denial::Rbac, "broken")]
-#[case::limit_range(Denial::LimitRange, "broken")]
-#[case::quota_without_values(Denial::QuotaOther(String::new()), "broken")]
-#[case::server(Denial::Server(500), "broken")]
-fn only_the_quotas_refusal_for_the_dimension_counts(#[case] denial: Denial, #[case] expected: &str) {
-    let word = match refusal(&denial, Dimension::LimitsCpu) {
-        Observation::Reached(_) => "reached",
-        Observation::Denied(_) => "denied",
-        Observation::Broken(_) => "broken",
-    };
-    assert_eq!(word, expected);
-}
 
 #[rstest]
 #[case::made(json!({ "replicas": 1 }), Some("reached"))]
@@ -69,7 +26,7 @@ fn a_deployments_status_tells_made_from_refused(#[case] status: Value, #[case] e
 }
 
 /// A namespace whose quota counts like the real one. What is asked for and what is used is in millicores and mebibytes, in the order of
-/// [`Dimension::ALL`].
+/// [`Dimension::COMPUTE`].
 #[derive(Clone)]
 struct Fake {
     hard: [i128; 4],
@@ -131,7 +88,7 @@ impl Fake {
 
     fn shown(&self) -> Value {
         let used = *self.used.lock().unwrap();
-        let pairs = Dimension::ALL
+        let pairs = Dimension::COMPUTE
             .iter()
             .zip(used)
             .map(|(dimension, used)| (dimension.key().to_owned(), json!(dimension.write(used))));
@@ -161,8 +118,8 @@ impl Fake {
         ];
         let used = *self.used.lock().unwrap();
         let over: Vec<&str> = (0..4)
-            .filter(|&at| used[at] + Dimension::ALL[at].units(&asked[at]) > self.hard[at])
-            .map(|at| Dimension::ALL[at].key())
+            .filter(|&at| used[at] + Dimension::COMPUTE[at].units(&asked[at]) > self.hard[at])
+            .map(|at| Dimension::COMPUTE[at].key())
             .collect();
         if !over.is_empty() {
             let list = |value: &str| {
