@@ -334,7 +334,7 @@ mod tests {
         let plan = plan(&tenants(), &only(&["NET-05"]), &facts).unwrap();
         assert!(plan.resources.contains(&Resource::Agent(Place::Ingress)));
         assert!(!plan.resources.contains(&Resource::Agent(Place::SharedServices)));
-        let objects = plan.objects(&tenants(), &RunId::parse("0a1b2c3d").unwrap(), &facts);
+        let objects = plan.objects(&standard(), &RunId::parse("0a1b2c3d").unwrap(), &facts);
         let places: BTreeSet<_> = objects
             .iter()
             .filter_map(|entry| entry.namespace.as_deref())

@@ -113,3 +113,125 @@ fn reply(code: u16, body: &Value) -> Response {
     let status = axum::http::StatusCode::from_u16(code).unwrap();
     (status, [("content-type", "application/json")], body.to_string()).into_response()
 }
+
+/// A request as a script sees it.
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) headers: axum::http::HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Asked {
+    /// The last part of the path: a resource, a name or a subresource.
+    pub(crate) fn last(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Whether nothing is to be changed.
+    pub(crate) fn is_dry(&self) -> bool {
+        self.query.contains("dryRun=All")
+    }
+
+    /// A header that occurs once.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// Serves what a function answers to each request, its body included; [`silence`] is never answered.
+pub(crate) async fn respond(script: impl Fn(&Asked) -> Response + Clone + Send + Sync + 'static) -> Server {
+    let route = move |request: Request| {
+        let script = script.clone();
+        async move {
+            let (parts, body) = request.into_parts();
+            let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+            let asked = Asked {
+                method: parts.method.to_string(),
+                path: parts.uri.path().to_owned(),
+                query: parts.uri.query().unwrap_or_default().to_owned(),
+                headers: parts.headers,
+                body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+            };
+            let response = script(&asked);
+            if response.extensions().get::<Silence>().is_some() {
+                std::future::pending::<()>().await;
+            }
+            response
+        }
+    };
+    serve(Router::new().fallback(route)).await
+}
+
+#[derive(Clone)]
+struct Silence;
+
+/// An answer that never comes.
+pub(crate) fn silence() -> Response {
+    let mut response = reply(200, &Value::Null);
+    response.extensions_mut().insert(Silence);
+    response
+}
+
+/// What a check concludes of `a`, or of the cluster, before this server; an error of its own as the undecided verdict that the runner makes of it.
+pub(crate) async fn judged(
+    check: &dyn crate::check::Check,
+    script: impl Fn(&Asked) -> Response + Clone + Send + Sync + 'static,
+) -> (&'static str, String) {
+    let server = respond(script).await;
+    let tenants = ["a", "b"].map(|id| TenantId::try_from(id).unwrap());
+    let subject = check.subjects(&tenants).remove(0);
+    let needs = check.needs(&subject, &tenants).into_iter().collect();
+    let cx = server.context(&needs);
+    let verdict = match check.run(&cx, &subject).await {
+        Ok(verdict) => verdict,
+        Err(error) => crate::verdict::Verdict::Inconclusive(error.into()),
+    };
+    assert!(
+        !verdict.word().eq("passed") || cx.site.ledger.newest_first().is_empty(),
+        "left behind: {:?}",
+        cx.site.ledger.newest_first()
+    );
+    word_and_text(&verdict)
+}
+
+/// Answers the requests by which a tenant's account gets its token and is asked who it is; `account` is what the token turns out to be.
+pub(crate) fn token(asked: &Asked, account: &str) -> Option<Response> {
+    match asked.last() {
+        "token" if asked.path.ends_with("/sa-a/token") => Some(ok(&json!({
+            "metadata": {}, "spec": { "audiences": [] },
+            "status": { "token": "a", "expirationTimestamp": "2026-01-01T00:00:00Z" },
+        }))),
+        "selfsubjectreviews" => Some(ok(
+            &json!({ "metadata": {}, "status": { "userInfo": { "username": account } } }),
+        )),
+        _ => None,
+    }
+}
+
+/// What `a`'s account is called.
+pub(crate) const ACCOUNT: &str = "system:serviceaccount:ai-agents-a:sa-a";
+
+/// RBAC's own refusal.
+pub(crate) fn rbac_403() -> Response {
+    let message = format!("x is forbidden: User \"{ACCOUNT}\" cannot do this");
+    refuse(403, "Forbidden", &message)
+}
+
+/// A quota's refusal for one dimension.
+pub(crate) fn quota_403(dimension: &str) -> Response {
+    let message = format!(
+        "x is forbidden: exceeded quota: q, requested: {dimension}=9, used: {dimension}=1, limited: {dimension}=2"
+    );
+    refuse(403, "Forbidden", &message)
+}
+
+/// Pod Security's.
+pub(crate) fn pod_security_403() -> Response {
+    refuse(
+        403,
+        "Forbidden",
+        "pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\": privileged",
+    )
+}

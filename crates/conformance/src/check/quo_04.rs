@@ -71,8 +71,8 @@ impl Container {
 
     fn word(self) -> &'static str {
         match self {
-            Container::Main => "container",
-            Container::Init => "init container",
+            Container::Main => "a container",
+            Container::Init => "an init container",
         }
     }
 }
@@ -136,7 +136,7 @@ async fn probe(cx: &Context, tenant: &Tenant, container: Container, missing: Vec
         Ok(Ok(pod)) => bounded(&pod.data["spec"][container.list()][0]["resources"], tenant, &missing),
     };
     Observed {
-        what: format!("{}: unbounded {} of a {}", tenant.id, keys.join(", "), container.word()),
+        what: format!("{}: unbounded {} of {}", tenant.id, keys.join(", "), container.word()),
         observation,
     }
 }
