@@ -7,15 +7,12 @@ use crate::denial::{Denial, classify};
 use crate::error::chain;
 use crate::manifest::{self, Mark};
 use crate::names::RUN_ID;
+use crate::stage::Site;
 use crate::verdict::{Observation, Observed};
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
+use futures::future::join_all;
 use http::Request;
 use serde_json::{Value, json};
 use std::fmt;
-
-/// Requests of one check under way at once: on clusters that are not local they wait for their turn, which counts against their time.
-const CONCURRENCY: usize = 8;
 
 /// The verbs of a tenant's Role.
 pub const VERBS: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
@@ -187,9 +184,10 @@ impl Refusal {
 ///
 /// # Errors
 /// [`Refusal`].
-pub async fn send(client: &kube::Client, access: &Access<'_>, mark: &Mark) -> Result<Value, Refusal> {
+pub async fn send(client: &kube::Client, access: &Access<'_>, site: &Site) -> Result<Value, Refusal> {
+    let _turn = site.cluster.pace.one_of_many().await;
     let request = access
-        .request(mark)
+        .request(&site.mark)
         .map_err(|error| Refusal::NoAnswer(chain(&error)))?;
     let answer = async {
         if access.verb == "watch" {
@@ -209,32 +207,22 @@ pub async fn send(client: &kube::Client, access: &Access<'_>, mark: &Mark) -> Re
 }
 
 /// Whether the authorizer lets a request through.
-pub async fn ask(client: &kube::Client, access: &Access<'_>, mark: &Mark) -> Observation {
-    match send(client, access, mark).await {
+pub async fn ask(client: &kube::Client, access: &Access<'_>, site: &Site) -> Observation {
+    match send(client, access, site).await {
         Ok(_) => Observation::Reached("allowed".to_owned()),
         Err(refusal) => refusal.as_authorization(),
     }
 }
 
-/// The same of many, a few at a time: what is tried, and its request.
-pub async fn ask_all(
-    client: &kube::Client,
-    asked: Vec<(String, Access<'_>)>,
-    mark: &Mark,
-) -> Vec<Observed> {
-    let asked: Vec<BoxFuture<'_, Observed>> = asked
-        .into_iter()
-        .map(|(what, access)| {
-            async move {
-                Observed {
-                    observation: ask(client, &access, mark).await,
-                    what,
-                }
-            }
-            .boxed()
-        })
-        .collect();
-    futures::stream::iter(asked).buffered(CONCURRENCY).collect().await
+/// The same of many: what is tried, and its request.
+pub async fn ask_all(client: &kube::Client, asked: Vec<(String, Access<'_>)>, site: &Site) -> Vec<Observed> {
+    let asked = asked.into_iter().map(|(what, access)| async move {
+        Observed {
+            observation: ask(client, &access, site).await,
+            what,
+        }
+    });
+    join_all(asked).await
 }
 
 /// An object of one of [`TENANT_RESOURCES`] that complies with everything, so that only authorization can refuse it. It runs nothing.

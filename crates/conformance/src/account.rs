@@ -4,7 +4,7 @@ use crate::access::{Access, Resource, ask};
 use crate::cluster::{ANSWER, user};
 use crate::context::Context;
 use crate::error::{HarnessError, within};
-use crate::manifest::Mark;
+use crate::stage::Site;
 use crate::verdict::{Control, Observation, Observed};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -35,13 +35,13 @@ pub async fn act_as(cx: &Context, tenant: &TenantId) -> Result<kube::Client, Har
 }
 
 /// A tenant's account lists pods in its own namespace, soon after the binding was made.
-pub async fn own_control(client: &kube::Client, tenant: &TenantId, mark: &Mark) -> Control {
+pub async fn own_control(client: &kube::Client, tenant: &TenantId, site: &Site) -> Control {
     let namespace = tenant.namespace();
     let what = format!("{} lists pods in {namespace}", name(tenant));
     let access = Access::new("list", Resource::core("pods"), Some(&namespace), "");
     let deadline = tokio::time::Instant::now() + IN_FORCE_WITHIN;
     loop {
-        let observation = ask(client, &access, mark).await;
+        let observation = ask(client, &access, site).await;
         if matches!(observation, Observation::Reached(_)) || tokio::time::Instant::now() > deadline {
             return Control::reached(&Observed { what, observation });
         }

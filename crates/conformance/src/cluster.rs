@@ -28,7 +28,8 @@ pub struct Cluster {
     /// The client, paced.
     pub client: Client,
     config: Config,
-    pace: Arc<Pace>,
+    /// How hard it may be asked, by all clients together.
+    pub pace: Arc<Pace>,
     /// The kubeconfig context.
     pub context: String,
     /// The API server's address.

@@ -6,7 +6,7 @@ use kube::client::Body;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
@@ -14,24 +14,34 @@ use tower::{Layer, Service};
 #[derive(Debug)]
 pub struct Pace {
     slots: Semaphore,
+    many: Semaphore,
     turn: Option<(Duration, Mutex<Instant>)>,
 }
 
 impl Pace {
-    /// For a local cluster: 16 requests under way at once.
+    /// For a local cluster: 16 requests under way at once, 8 of them of the kind that checks make many of.
     pub fn local() -> Self {
         Pace {
             slots: Semaphore::new(16),
+            many: Semaphore::new(8),
             turn: None,
         }
     }
 
-    /// For any other: five requests a second, four under way at once.
+    /// For any other: five requests a second, four under way at once, 2 of the kind that checks make many of.
     pub fn gentle() -> Self {
         Pace {
             slots: Semaphore::new(4),
+            many: Semaphore::new(2),
             turn: Some((Duration::from_millis(200), Mutex::new(Instant::now()))),
         }
+    }
+
+    /// For one of many requests: held while it is under way. What else waits for an answer is not behind all of them, and the time that
+    /// they wait for each other is not taken for the server's.
+    pub async fn one_of_many(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.many.acquire().await.ok()
     }
 
     async fn turn(&self) {

@@ -133,6 +133,7 @@ pub async fn dry_run(
         ..PostParams::default()
     };
     let objects = ledger::api(&cx.site.cluster.client, &entry);
+    let _turn = cx.site.cluster.pace.one_of_many().await;
     match tokio::time::timeout(ANSWER, objects.create(&params, &object)).await {
         Ok(Ok(object)) => Ok(Ok(object)),
         Ok(Err(kube::Error::Api(status))) => Ok(Err(classify(&status))),

@@ -26,9 +26,9 @@ async fn a_cluster_that_keeps_its_promises_passes_and_nothing_is_left() {
     let client = support::client().await;
     let outcome = run(&["--tenants", "clean-a,clean-b"]);
     assert!(outcome.passed_all(), "{}", outcome.text);
-    assert_eq!(outcome.passed.len(), 12, "{:?}", outcome.passed);
+    assert_eq!(outcome.passed.len(), 23, "{:?}", outcome.passed);
     assert!(
-        outcome.text.contains("conformant: 12 of 12 checks"),
+        outcome.text.contains("conformant: 23 of 23 checks"),
         "{}",
         outcome.text
     );

@@ -61,6 +61,10 @@ fn overrides(directory: &Path, neighbour: &str) -> Option<tempfile::TempDir> {
 async fn exactly_the_named_items_turn_red(#[files("../../fixtures/faults/*/fault.yaml")] file: PathBuf) {
     let fault: Fault = serde_yaml::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     let directory = file.parent().unwrap();
+    // What is the whole cluster's must be planted while nothing else runs.
+    if directory.join("platform").is_dir() {
+        return;
+    }
     let name = directory.file_name().unwrap().to_string_lossy();
     let (a, b) = (format!("{name}-a"), format!("{name}-b"));
     let client = support::client().await;

@@ -33,7 +33,7 @@ static INFO: CheckInfo = CheckInfo {
     how: "For requests and limits of CPU and memory, a pod that complies with everything else asks for one millicore or mebibyte more than is left of that one dimension (server-side dry run): the quota must refuse it and name the dimension. Controls: a pod that asks for all that is left of the dimension is admitted; the quota's usage follows a pod that is really created and deleted. A Deployment beyond the quota is accepted, and its ReplicaSet must report the refusal.",
     remedy: "bring the ResourceQuota back to what the tenant's file says (provisioner apply); kubectl describe quota shows what is in force",
     schedule: Schedule::Concurrent,
-    timeout: Duration::from_secs(240),
+    timeout: Duration::from_secs(300),
 };
 
 /// How long the quota controller may take to follow, and the Deployment controller to report.

@@ -35,7 +35,7 @@ static INFO: CheckInfo = CheckInfo {
     how: "Pods that are never scheduled (schedulingGates) and ask for next to nothing fill the tenant's quota up to the promised number, whatever is there already; the next one must be refused by the quota, for `pods`. Controls: the last one within is admitted; the quota's count is the number of pods that are there, before, and after the run's own have been removed, which is at once. For about a second the tenant has no room for a pod of its own; no other check measures its quota meanwhile. These pods are more than the five agents that a run has in a tenant at most, since nothing else shows where the quota ends.",
     remedy: "bring `pods` of the ResourceQuota back to what the tenant's file says (provisioner apply); kubectl describe quota shows what is in force",
     schedule: Schedule::Concurrent,
-    timeout: Duration::from_secs(240),
+    timeout: Duration::from_secs(300),
 };
 
 /// How long the quota controller may take to follow.

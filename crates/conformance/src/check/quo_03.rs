@@ -37,7 +37,7 @@ static INFO: CheckInfo = CheckInfo {
     how: "A PersistentVolumeClaim for one mebibyte more than is left is made in a dry run by the harness, since the tenant itself may not: the quota must refuse it for requests.storage. Control: one for all that is left is admitted. Then a real pod that is never scheduled asks for more than all that is promised by a generic ephemeral volume: the pod is admitted, and its claim must not appear, with the quota's refusal in the pod's events. The claims are of a storage class that does not exist, so that no volume is made in any case.",
     remedy: "bring `requests.storage` of the ResourceQuota back to what the tenant's file says (provisioner apply); kubectl describe quota shows what is in force",
     schedule: Schedule::Concurrent,
-    timeout: Duration::from_secs(240),
+    timeout: Duration::from_secs(300),
 };
 
 /// How long the controller of ephemeral volumes may take.

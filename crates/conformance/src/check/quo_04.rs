@@ -29,7 +29,7 @@ static INFO: CheckInfo = CheckInfo {
     how: "Pods whose container, or init container, leaves out one of the two requests and two limits, or all four, are made in a dry run. Each must be refused for what is missing (the quota's `must specify`, or a LimitRange), or come back with values for it, no larger than the tenant's settings give to containers that say nothing (containerDefaults), or than the container's own limit. Control: the same pod with all four is admitted.",
     remedy: "bring the ResourceQuota and the LimitRange back (provisioner apply): the quota refuses what has no values, the LimitRange gives them",
     schedule: Schedule::Concurrent,
-    timeout: Duration::from_secs(240),
+    timeout: Duration::from_secs(300),
 };
 
 impl Check for Quo04 {

@@ -32,7 +32,7 @@ static INFO: CheckInfo = CheckInfo {
     how: "A token is minted for the tenant's account and asked who it is; then create, update, patch, delete and deletecollection of resourcequotas and limitranges, and update and patch of resourcequotas/status, must each be refused by RBAC itself: for a name of the run's own, and for every quota and LimitRange that the namespace has, since a rule may name them. Controls: the same token lists pods, and creates one in a dry run. All are dry runs, and would be refused for their preconditions if they were not.",
     remedy: "take resourcequotas and limitranges out of what the tenant's account may change: bring its Role back (provisioner apply), and look for other bindings of the account with kubectl get rolebindings,clusterrolebindings -A -o wide",
     schedule: Schedule::Concurrent,
-    timeout: Duration::from_secs(90),
+    timeout: Duration::from_secs(300),
 };
 
 /// No object has it: whoever takes a dry run for more is stopped by this.
@@ -65,9 +65,9 @@ impl Check for Quo08 {
 
 async fn judge(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError> {
     cx.stage.tenant(tenant).await?;
-    let mark = &cx.site.mark;
+    let site = &cx.site;
     let client = act_as(cx, tenant).await?;
-    let lists = own_control(&client, tenant, mark).await;
+    let lists = own_control(&client, tenant, site).await;
     let creates = creates_a_pod(cx, &client, tenant).await;
     let (quotas, ranges) = names(cx, tenant).await?;
     let namespace = tenant.namespace();
@@ -75,7 +75,7 @@ async fn judge(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError>
     for (resource, names) in [(QUOTAS, &quotas), (QUOTA_STATUS, &quotas), (LIMIT_RANGES, &ranges)] {
         asked.extend(accesses(tenant, &namespace, resource, names));
     }
-    let probes = access::ask_all(&client, asked, mark).await;
+    let probes = access::ask_all(&client, asked, site).await;
     Ok(judge_denied(&prove(&[lists, creates]), &probes))
 }
 
@@ -138,7 +138,7 @@ async fn creates_a_pod(cx: &Context, client: &kube::Client, tenant: &TenantId) -
     let access = Access::new("create", pods, Some(&namespace), &name).with(pod);
     Control::reached(&Observed {
         what: format!("{} creates a pod in {namespace} (dry run)", account::name(tenant)),
-        observation: access::ask(client, &access, &site.mark).await,
+        observation: access::ask(client, &access, site).await,
     })
 }
 

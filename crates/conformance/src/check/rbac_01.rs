@@ -28,7 +28,7 @@ static INFO: CheckInfo = CheckInfo {
     how: "A token is minted for A's account and asked who it is; then get, list, watch, create, update, patch and delete of pods, deployments, services, configmaps and secrets in B's namespace must each be refused by RBAC itself (403 that names the user): a 404, a quota's or Pod Security's refusal comes from behind authorization and fails. Control: the same token lists pods in A's own namespace. Changes are dry runs.",
     remedy: "find the binding that grants it: kubectl get rolebindings,clusterrolebindings -A -o wide | grep the account, system:serviceaccounts or system:authenticated",
     schedule: Schedule::Concurrent,
-    timeout: Duration::from_secs(90),
+    timeout: Duration::from_secs(300),
 };
 
 /// Between the two rounds of requests.
@@ -61,16 +61,16 @@ impl Check for Rbac01 {
 async fn judge(cx: &Context, from: &TenantId, to: &TenantId) -> Result<Verdict, HarnessError> {
     cx.stage.tenant(from).await?;
     cx.stage.tenant(to).await?;
-    let mark = &cx.site.mark;
+    let site = &cx.site;
     let client = act_as(cx, from).await?;
     // The neighbour's own rights are in force: so would a right be that was given in its namespace to somebody else.
-    let neighbour = own_control(&act_as(cx, to).await?, to, mark).await;
-    let before = own_control(&client, from, mark).await;
+    let neighbour = own_control(&act_as(cx, to).await?, to, site).await;
+    let before = own_control(&client, from, site).await;
     let first = ask_everything(cx, &client, from, to).await;
     // API servers learn of bindings one after the other, and late.
     tokio::time::sleep(AGAIN).await;
     let second = ask_everything(cx, &client, from, to).await;
-    let after = own_control(&client, from, mark).await;
+    let after = own_control(&client, from, site).await;
     let both = first.into_iter().zip(second).map(|(first, second)| Observed {
         observation: combine(first.observation, second.observation),
         what: first.what,
@@ -97,7 +97,7 @@ async fn ask_everything(cx: &Context, client: &kube::Client, from: &TenantId, to
             asked.push((what, access));
         }
     }
-    access::ask_all(client, asked, mark).await
+    access::ask_all(client, asked, site).await
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ static INFO: CheckInfo = CheckInfo {
     how: "A token is minted for the tenant's account and asked who it is. With it an object of the run's own of each of pods, deployments, services, configmaps and secrets is created, read, listed, watched, updated, patched and deleted: each must be let through. Everything else must be refused by RBAC itself: deletecollection, subresources (exec, log, scale, token and others), jobs, statefulsets, claims, ingresses, policies, roles and others; and the API server's own list of the account's rights in that namespace (SelfSubjectRulesReview) must hold nothing more. What is refused is asked for by dry runs.",
     remedy: "bring the Role tenant-ID-role back to what the template says (provisioner apply), and look for other bindings of the account with kubectl get rolebindings,clusterrolebindings -A -o wide",
     schedule: Schedule::Concurrent,
-    timeout: Duration::from_secs(240),
+    timeout: Duration::from_secs(300),
 };
 
 /// How long removing the run's objects may take.
@@ -132,14 +132,14 @@ fn canaries(tenant: &TenantId, run: &RunId) -> [Entry; 5] {
 
 async fn judge(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError> {
     cx.stage.tenant(tenant).await?;
-    let mark = &cx.site.mark;
+    let site = &cx.site;
     let client = act_as(cx, tenant).await?;
     // Its binding is in force before anything is concluded from a refusal.
-    let in_force = own_control(&client, tenant, mark).await;
-    let (namespace, nothing) = (tenant.namespace(), mark.run.object("nothing"));
+    let in_force = own_control(&client, tenant, site).await;
+    let (namespace, nothing) = (tenant.namespace(), site.mark.run.object("nothing"));
     let (granted, refused, rules) = futures::join!(
         use_rights(cx, &client, tenant),
-        access::ask_all(&client, forbidden(tenant, &namespace, &nothing), mark),
+        access::ask_all(&client, forbidden(tenant, &namespace, &nothing), site),
         rules::of(&client, &namespace),
     );
     let mut controls = vec![in_force];
@@ -197,7 +197,7 @@ async fn live(cx: &Context, client: &kube::Client, tenant: &TenantId, resource: 
             "update" => access = access.with(labelled(&object)),
             _ => {}
         }
-        let answer = send(client, &access, &site.mark).await;
+        let answer = send(client, &access, site).await;
         let observation = match &answer {
             Ok(_) => Observation::Reached("done".to_owned()),
             Err(refusal) => refusal.as_authorization(),

@@ -9,10 +9,11 @@ use crate::denial::{Denial, classify};
 use crate::error::{HarnessError, chain};
 use crate::resource::Resource;
 use crate::rules::{self, Rule};
+use crate::stage::Site;
 use crate::subject::{self, Subject};
 use crate::verdict::{Cause, Control, Finding, Observation, Observed, Verdict, judge_denied, prove};
 use futures::future::{self, BoxFuture};
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use provisioner::kinds::Scope;
 use provisioner::{Manifest, Stamp, Templates, Tenant, TenantId};
@@ -33,7 +34,7 @@ static INFO: CheckInfo = CheckInfo {
     how: "A made-up user is impersonated as a member of platform-admins, and the API server is asked whom it takes us for. It must be able to list and delete each kind that the platform names, in each tenant, and to apply everything that a tenant consists of, and the API server's list of its rights must hold all verbs that are promised. The same user in `platform-admin`, in `Platform-Admins` and in no group must be refused by RBAC itself. As a member it must be refused nodes and what is below them, cluster-wide RBAC and webhooks, a Role of all rights and a binding to cluster-admin; its rights hold no wildcard, escalate, bind or impersonate. Changes are dry runs, and deletions of names that only the run uses.",
     remedy: "bring the ClusterRole ai-agents-platform-admin and its binding back to what the templates say (provisioner platform apply); kubectl get clusterrolebindings -o wide shows who is bound",
     schedule: Schedule::Concurrent,
-    timeout: Duration::from_secs(120),
+    timeout: Duration::from_secs(300),
 };
 
 /// The group that the platform promises these rights to.
@@ -42,8 +43,6 @@ const GROUP: &str = "platform-admins";
 const OTHERS: [&[&str]; 3] = [&["platform-admin"], &["Platform-Admins"], &[]];
 /// Every user that is not anonymous is in it.
 const AUTHENTICATED: &str = "system:authenticated";
-/// Dry runs under way at once.
-const CONCURRENCY: usize = 8;
 
 /// What the platform promises its administrators, in all verbs of [`VERBS`].
 const HELD: [ApiResource; 15] = [
@@ -207,8 +206,8 @@ fn words(groups: &[&str]) -> String {
 
 /// All that a member must be let through to in one tenant: what was tried, and what came of it.
 async fn use_rights(cx: &Context, member: &kube::Client, tenant: &Tenant) -> Result<Vec<Observed>, HarnessError> {
-    let (mark, namespace) = (&cx.site.mark, tenant.namespace());
-    let nothing = mark.run.object("nothing");
+    let (site, namespace) = (&cx.site, tenant.namespace());
+    let nothing = site.mark.run.object("nothing");
     let mut asked = vec![
         claim("list", NAMESPACES, None, ""),
         claim("delete", NAMESPACES, None, &nothing),
@@ -222,12 +221,11 @@ async fn use_rights(cx: &Context, member: &kube::Client, tenant: &Tenant) -> Res
     }
     let manifests = provisioner::render(tenant, &Templates::embedded(), &Stamp::default())
         .map_err(|error| HarnessError::during(format!("render tenant {}", tenant.id), &error))?;
-    let applied: Vec<BoxFuture<'_, Observed>> = manifests
+    let applied = manifests
         .iter()
-        .map(|manifest| apply(member, manifest, &namespace).boxed())
-        .collect();
-    let applied = futures::stream::iter(applied).buffered(CONCURRENCY).collect::<Vec<_>>();
-    let (mut observed, applied) = futures::join!(access::ask_all(member, asked, mark), applied);
+        .map(|manifest| apply(site, member, manifest, &namespace));
+    let applied = future::join_all(applied);
+    let (mut observed, applied) = futures::join!(access::ask_all(member, asked, site), applied);
     observed.extend(applied);
     Ok(observed)
 }
@@ -246,7 +244,7 @@ fn claim<'a>(
 }
 
 /// Applies an object as the provisioner does, in a dry run.
-async fn apply(member: &kube::Client, manifest: &Manifest, namespace: &str) -> Observed {
+async fn apply(site: &Site, member: &kube::Client, manifest: &Manifest, namespace: &str) -> Observed {
     let resource = manifest.kind.resource();
     let objects: Api<DynamicObject> = match manifest.kind.scope {
         Scope::Namespaced => Api::namespaced_with(member.clone(), namespace, &resource),
@@ -257,6 +255,7 @@ async fn apply(member: &kube::Client, manifest: &Manifest, namespace: &str) -> O
         ..PatchParams::apply(provisioner::labels::FIELD_MANAGER)
     };
     let patch = Patch::Apply(&manifest.object);
+    let _turn = site.cluster.pace.one_of_many().await;
     let observation = match tokio::time::timeout(ANSWER, objects.patch(manifest.name(), &params, &patch)).await {
         Ok(Ok(_)) => Observation::Reached("allowed".to_owned()),
         Ok(Err(kube::Error::Api(status))) => match classify(&status) {
@@ -347,8 +346,7 @@ fn held_but_forbidden(rules: &[Rule]) -> Option<Finding> {
 
 /// What must be refused to a member.
 async fn not_held(cx: &Context, member: &kube::Client, tenants: &[Tenant]) -> Result<Vec<Observed>, HarnessError> {
-    let mark = &cx.site.mark;
-    let nothing = mark.run.object("nothing");
+    let nothing = cx.site.mark.run.object("nothing");
     let node = cx.site.cluster.nodes.first().map_or("node", String::as_str);
     let mut asked: Vec<(String, Access<'_>)> = NOT_HELD
         .iter()
@@ -359,7 +357,7 @@ async fn not_held(cx: &Context, member: &kube::Client, tenants: &[Tenant]) -> Re
     }
     let namespaces: Vec<String> = tenants.iter().map(Tenant::namespace).collect();
     let (mut observed, asked_about) = futures::join!(
-        access::ask_all(member, asked, mark),
+        access::ask_all(member, asked, &cx.site),
         future::try_join_all(WAYS_UP.map(|way| asked_about(member, way)))
     );
     observed.extend(asked_about?);
@@ -401,7 +399,7 @@ async fn escalations(cx: &Context, member: &kube::Client, namespace: &str, name:
     let tried = [("a Role of all rights", ROLES, role), ("a binding to cluster-admin", BINDINGS, binding)];
     future::join_all(tried.map(|(word, resource, body): (&str, ApiResource, Value)| async move {
         let access = Access::new("create", resource, Some(namespace), name).with(body);
-        let observation = match access::send(member, &access, &cx.site.mark).await {
+        let observation = match access::send(member, &access, &cx.site).await {
             Ok(_) => Observation::Reached("allowed".to_owned()),
             Err(access::Refusal::Refused(Denial::Escalation, _)) => {
                 Observation::Denied("RBAC's guard against escalation".to_owned())
@@ -418,8 +416,7 @@ async fn escalations(cx: &Context, member: &kube::Client, namespace: &str, name:
 
 /// What somebody in none of the right groups tries.
 async fn stranger(cx: &Context, client: &kube::Client, groups: &[&str]) -> Vec<Observed> {
-    let mark = &cx.site.mark;
-    let nothing = mark.run.object("nothing");
+    let nothing = cx.site.mark.run.object("nothing");
     let namespaces: Vec<String> = cx.site.settings.tenants.iter().map(Tenant::namespace).collect();
     let who = format!("a user in {}", words(groups));
     let mut asked = vec![(
@@ -442,7 +439,7 @@ async fn stranger(cx: &Context, client: &kube::Client, groups: &[&str]) -> Vec<O
             ));
         }
     }
-    access::ask_all(client, asked, mark).await
+    access::ask_all(client, asked, &cx.site).await
 }
 
 #[cfg(test)]
