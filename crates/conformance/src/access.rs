@@ -101,8 +101,8 @@ impl<'a> Access<'a> {
         self
     }
 
-    /// The HTTP request. Reads are of metadata only: where a Secret may be read, its content must not come here. Deleting many is of the
-    /// run's own objects only.
+    /// The HTTP request. Reads are of metadata only: where a Secret may be read, its content must not come here. Deleting many
+    /// selects a label that nothing has.
     ///
     /// # Errors
     /// The names make no address.
@@ -134,10 +134,15 @@ impl<'a> Access<'a> {
             Request::get(uri).header("Accept", accept).body(Vec::new())
         };
         let write = |method: &str, uri: String, kind: &str| {
+            let mut body = self.body.clone();
+            // The options of a deletion count from its body, and then not from its address.
+            if method == "DELETE" && !self.really {
+                body["dryRun"] = json!(["All"]);
+            }
             let request = Request::builder().method(method).uri(uri);
             request
                 .header("Content-Type", kind)
-                .body(self.body.to_string().into_bytes())
+                .body(body.to_string().into_bytes())
         };
         match self.verb {
             "get" => read(one, object),
@@ -153,8 +158,8 @@ impl<'a> Access<'a> {
             "update" => write("PUT", format!("{one}?{dry}"), "application/json"),
             "patch" => write("PATCH", format!("{one}?{dry}"), "application/merge-patch+json"),
             "deletecollection" => {
-                let own = format!("{}%3D{}", RUN_ID.replace('/', "%2F"), mark.run);
-                write("DELETE", format!("{all}?{dry}&labelSelector={own}"), "application/json")
+                let none = format!("{}%3D{}-none", RUN_ID.replace('/', "%2F"), mark.run);
+                write("DELETE", format!("{all}?{dry}&labelSelector={none}"), "application/json")
             }
             _ => write("DELETE", format!("{one}?{dry}"), "application/json"),
         }
@@ -260,12 +265,17 @@ mod tests {
     #[test]
     fn nothing_that_changes_anything_is_more_than_a_dry_run() {
         for resource in TENANT_RESOURCES {
-            for verb in VERBS {
+            for verb in VERBS.into_iter().chain(["deletecollection"]) {
                 let access = Access::new(verb, resource, Some("ai-agents-b"), "own");
                 let request = access.request(&mark()).unwrap();
                 let reads = request.method() == "GET";
                 let query = request.uri().query().unwrap_or_default();
-                assert!(reads || query == "dryRun=All", "{verb} {resource}");
+                assert!(reads || query.starts_with("dryRun=All"), "{verb} {resource}");
+                let options: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+                assert!(
+                    request.method() != "DELETE" || options == json!({ "dryRun": ["All"] }),
+                    "{verb} {resource}: {options}"
+                );
                 assert_eq!(reads, ["get", "list", "watch"].contains(&verb), "{verb}");
                 let names_one = request.uri().path().ends_with("/own");
                 assert_eq!(
@@ -278,7 +288,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case::many("deletecollection", Resource::core("pods"), "DELETE", "/api/v1/namespaces/n/pods?dryRun=All&labelSelector=ai-agents-platform%2Frun-id%3D0a1b2c3d")]
+    #[case::many("deletecollection", Resource::core("pods"), "DELETE", "/api/v1/namespaces/n/pods?dryRun=All&labelSelector=ai-agents-platform%2Frun-id%3D0a1b2c3d-none")]
     #[case::subresource_get("get", Resource::core("pods/exec"), "GET", "/api/v1/namespaces/n/pods/own/exec")]
     #[case::subresource_create("create", Resource::core("serviceaccounts/token"), "POST", "/api/v1/namespaces/n/serviceaccounts/own/token?dryRun=All")]
     #[case::another_group("patch", Resource::of("apps/v1", "deployments/scale"), "PATCH", "/apis/apps/v1/namespaces/n/deployments/own/scale?dryRun=All")]

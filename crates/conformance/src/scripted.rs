@@ -129,8 +129,11 @@ impl Asked {
         self.path.rsplit('/').next().unwrap_or_default()
     }
 
-    /// Whether nothing is to be changed.
+    /// Whether nothing is to be changed. A deletion's options are its body's, where it has one.
     pub(crate) fn is_dry(&self) -> bool {
+        if self.method == "DELETE" && !self.body.is_null() {
+            return self.body["dryRun"] == json!(["All"]);
+        }
         self.query.contains("dryRun=All")
     }
 

@@ -114,7 +114,7 @@ fn accesses<'a>(
         asked.push((what, Access::new(verb, resource, Some(namespace), name).with(body)));
     };
     let stale = json!({ "metadata": { "uid": NOBODYS_UID, "resourceVersion": "1" } });
-    let options = json!({ "preconditions": { "uid": NOBODYS_UID }, "dryRun": ["All"] });
+    let options = json!({ "preconditions": { "uid": NOBODYS_UID } });
     if resource != QUOTA_STATUS {
         ask("create", "", json!({}));
         ask("deletecollection", "", options.clone());
