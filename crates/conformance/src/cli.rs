@@ -1,6 +1,7 @@
 //! The command line: one struct per subcommand. What the arguments come to is left to `settings` and `main`.
 
 use clap::{Args, Parser, Subcommand};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 /// The exit codes, as `--help` shows them.
@@ -11,6 +12,19 @@ Exit codes:
   2    usage or configuration; nothing was changed
   3    inconclusive: at least one check could not be judged, or the harness could not do its work
   4    nothing to run: every check was left out
+  130  interrupted, after clean-up (143 by SIGTERM)";
+
+const SELFTEST_HELP: &str = "\
+Examples:
+  conformance selftest --cluster lab
+  conformance selftest --cluster lab --only no-default-deny-ingress,quota-missing
+  conformance selftest --cluster lab --faults my/faults --junit selftest.xml --markdown matrix.md
+
+Exit codes:
+  0    every fault was seen exactly as expected
+  1    at least one was not
+  2    usage or configuration; nothing was changed
+  3    the clean pass did not pass, or the harness could not do its work
   130  interrupted, after clean-up (143 by SIGTERM)";
 
 /// Proves by behaviour that tenants of one cluster are isolated.
@@ -31,8 +45,11 @@ pub enum Command {
     /// Set up test tenants, judge the promises, remove everything, report.
     #[command(after_long_help = concat!("Examples:\n  conformance run --cluster lab\n  conformance run --cluster kind-kind --junit junit.xml\n  conformance run --cluster prod-staging --allow-cluster prod-staging --only NET-01,NET-02\n  conformance run --cluster lab --dry-run\n\nSettings and their defaults: crates/conformance/src/settings.yaml\n"))]
     Run(Box<Run>),
-    /// List the checks.
-    List,
+    /// Plant every known fault on tenants of its own, and look whether the checks see exactly that. On local clusters only.
+    #[command(after_long_help = SELFTEST_HELP)]
+    Selftest(Selftest),
+    /// List the checks, or the planted faults.
+    List(List),
     /// Explain a check: what it promises, how it is shown, what to do where it fails.
     Explain(Explain),
     /// Remove what runs left behind.
@@ -89,6 +106,40 @@ pub struct Run {
     /// Show the plan: every object it would create, where, and the permissions it needs. Changes nothing.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `conformance selftest`.
+#[derive(Debug, Args)]
+pub struct Selftest {
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// A directory of faults, instead of those that come with the binary.
+    #[arg(long, value_name = "DIR")]
+    pub faults: Option<PathBuf>,
+    /// Only these faults; the clean pass comes first all the same.
+    #[arg(long, value_name = "FAULT,…", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// How many faults are judged at once.
+    #[arg(long, value_name = "N", default_value = "4")]
+    pub jobs: NonZeroU32,
+    /// Write a JUnit report: a test case per fault.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write the matrix of checks and faults as Markdown.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// The image of the probe agents.
+    #[arg(long, value_name = "IMAGE", env = "CONFORMANCE_AGENT_IMAGE")]
+    pub agent_image: Option<String>,
+}
+
+/// `conformance list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// The planted faults instead: those that come with the binary, or those of a directory.
+    #[arg(long, value_name = "DIR", num_args = 0..=1)]
+    pub faults: Option<Option<PathBuf>>,
 }
 
 /// `conformance explain`.

@@ -2,4 +2,5 @@
 
 pub mod file;
 pub mod junit;
+pub mod matrix;
 pub mod terminal;

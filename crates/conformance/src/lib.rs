@@ -19,6 +19,7 @@ pub mod document;
 pub mod error;
 pub mod event;
 pub mod exec;
+pub mod fault;
 pub mod lease;
 pub mod ledger;
 pub mod manifest;
@@ -36,6 +37,7 @@ pub mod run;
 pub mod runner;
 #[cfg(test)]
 mod scripted;
+pub mod selftest;
 pub mod settings;
 pub mod shared_services;
 pub mod signal;

@@ -1,5 +1,7 @@
 //! `conformance`: parses the command line, runs, writes documents, maps to an exit code.
 
+mod selftest_command;
+
 use clap::Parser;
 use conformance::clean::{self, Which};
 use conformance::cli::{Clean, Cli, ClusterArgs, Command, Explain, Run};
@@ -13,6 +15,7 @@ use conformance::report::{EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_USAGE, Repor
 use conformance::run::{self, Request, RunError};
 use conformance::settings::{self, Overrides, Settings, known_check};
 use conformance::signal;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,7 +31,8 @@ async fn main() -> ExitCode {
     log(cli.verbose);
     let result = match cli.command {
         Command::Run(args) => run(*args).await,
-        Command::List => print(&describe::list()).map(|()| 0).map_err(Failure::from),
+        Command::Selftest(args) => selftest_command::selftest(args).await,
+        Command::List(args) => selftest_command::list(&args),
         Command::Explain(args) => explain(&args),
         Command::Clean(args) => clean(args).await,
     };
@@ -114,15 +118,14 @@ fn explain(args: &Explain) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn resolve(cluster: &ClusterArgs, run: Option<&Run>) -> Result<Settings, settings::SettingsError> {
+/// The settings, with what flags say: of the cluster, and `overrides`.
+fn resolve(cluster: &ClusterArgs, overrides: Overrides) -> Result<Settings, settings::SettingsError> {
     let overrides = Overrides {
         config: cluster.config.clone(),
         kubeconfig: cluster.kubeconfig.clone(),
         allow_clusters: cluster.allow_cluster.clone(),
         allow_shared_namespaces: cluster.allow_shared_namespaces.clone(),
-        tenants: run.and_then(|run| run.tenants.clone()),
-        timeout: run.and_then(|run| run.timeout.clone()),
-        agent_image: run.and_then(|run| run.agent_image.clone()),
+        ..overrides
     };
     settings::resolve(&cluster.cluster, &overrides)
 }
@@ -140,7 +143,13 @@ fn ledgers() -> PathBuf {
 }
 
 async fn run(args: Run) -> Result<u8, Failure> {
-    let settings = resolve(&args.cluster, Some(&args))?;
+    let overrides = Overrides {
+        tenants: args.tenants,
+        timeout: args.timeout,
+        agent_image: args.agent_image,
+        ..Overrides::default()
+    };
+    let settings = resolve(&args.cluster, overrides)?;
     let selection = Selection {
         only: args.only,
         skip: args.skip,
@@ -150,6 +159,7 @@ async fn run(args: Run) -> Result<u8, Failure> {
         settings,
         selection,
         ledgers: ledgers(),
+        templates: BTreeMap::new(),
     };
     if args.dry_run {
         return dry_run(&request).await;
@@ -159,7 +169,11 @@ async fn run(args: Run) -> Result<u8, Failure> {
     let waivers = request.settings.waivers.clone();
     let (events, received) = Events::channel();
     let cancel = CancellationToken::new();
-    let signal = signal::watch(events.clone(), cancel.clone());
+    let told = events.clone();
+    let signal = signal::watch(
+        move |by| told.send(Event::Interrupted(by.to_owned())),
+        cancel.clone(),
+    );
     let shown = tokio::spawn(follow(received, Report::new(waivers, jiff::Zoned::now().date())));
     let outcome = run::run(request, events.clone(), cancel).await;
     events.send(Event::Ended);
@@ -228,7 +242,7 @@ async fn follow(mut events: UnboundedReceiver<Event>, mut report: Report) -> (Re
 }
 
 async fn clean(args: Clean) -> Result<u8, Failure> {
-    let settings = resolve(&args.cluster, None)?;
+    let settings = resolve(&args.cluster, Overrides::default())?;
     let which = match (args.run, args.all) {
         (Some(run), _) => Which::Run(checked_run(run)?),
         (None, true) => Which::All,

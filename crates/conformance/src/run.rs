@@ -17,7 +17,8 @@ use crate::runner;
 use crate::settings::{Settings, SettingsError};
 use crate::stage::{Site, Stage};
 use jiff::{SignedDuration, Timestamp};
-use provisioner::{Ownership, Tenant, TenantId};
+use provisioner::{Ownership, Templates, Tenant, TenantId};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub struct Request {
     pub selection: Selection,
     /// Where ledgers are kept.
     pub ledgers: PathBuf,
+    /// The templates of tenants that are not provisioned from the embedded ones.
+    pub templates: BTreeMap<TenantId, Templates>,
 }
 
 /// Why a run did not take place.
@@ -137,6 +140,7 @@ pub async fn run(request: Request, events: Events, cancel: CancellationToken) ->
         settings,
         selection,
         ledgers,
+        templates,
     } = request;
     let cluster = cluster::survey(&settings).await?;
     let settings = cluster.complete(settings);
@@ -167,6 +171,7 @@ pub async fn run(request: Request, events: Events, cancel: CancellationToken) ->
         events,
         absent: Vec::new(),
         shared: Vec::new(),
+        templates,
     };
     let prepared = tokio::select! {
         prepared = tokio::time::timeout_at(deadline, prepare(&mut site, &selection)) => prepared,
@@ -191,7 +196,11 @@ fn late(site: &Site) -> HarnessError {
     .hint("wait for the run that uses them, or choose others with --tenants")
 }
 
-fn open_ledger(directory: &Path, run: &RunId, cluster: &str) -> Result<Ledger, HarnessError> {
+/// A ledger for a run.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn open_ledger(directory: &Path, run: &RunId, cluster: &str) -> Result<Ledger, HarnessError> {
     Ledger::open(directory, run, cluster).map_err(|error| {
         HarnessError::during(format!("open a ledger below {}", directory.display()), &error)
             .hint("set XDG_STATE_HOME to a directory that can be written")

@@ -76,6 +76,7 @@ impl Server {
             events,
             absent: Vec::new(),
             shared: Vec::new(),
+            templates: std::collections::BTreeMap::new(),
         });
         let stage = Stage::new(&site, needs);
         Context {

@@ -24,7 +24,12 @@ pub struct SettingsError {
     pub hint: String,
 }
 
-fn invalid(place: impl Into<String>, problem: impl Into<String>, hint: impl Into<String>) -> SettingsError {
+/// The error of a value that cannot be used.
+pub(crate) fn invalid(
+    place: impl Into<String>,
+    problem: impl Into<String>,
+    hint: impl Into<String>,
+) -> SettingsError {
     SettingsError {
         place: place.into(),
         problem: problem.into(),

@@ -1,6 +1,5 @@
 //! Signals: the first stops a run and lets it clean up, the second leaves at once and says how to clean up later.
 
-use crate::event::{Event, Events};
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,8 +42,8 @@ impl Watch {
     }
 }
 
-/// Begins to watch.
-pub fn watch(events: Events, cancel: CancellationToken) -> Watch {
+/// Begins to watch: the first signal cancels, and its name is `told`.
+pub fn watch(told: impl Fn(&'static str) + Send + 'static, cancel: CancellationToken) -> Watch {
     let first = Arc::new(OnceLock::new());
     let watch = Watch(Arc::clone(&first));
     tokio::spawn(async move {
@@ -69,7 +68,7 @@ pub fn watch(events: Events, cancel: CancellationToken) -> Watch {
                 );
                 std::process::exit(seen.exit_code().into());
             }
-            events.send(Event::Interrupted(seen.name().to_owned()));
+            told(seen.name());
             cancel.cancel();
         }
     });

@@ -40,6 +40,8 @@ pub struct Site {
     pub absent: Vec<TenantId>,
     /// The namespaces of others in which the run may put an agent.
     pub shared: Vec<(Place, String)>,
+    /// The templates of tenants that are not provisioned from the embedded ones.
+    pub templates: BTreeMap<TenantId, Templates>,
 }
 
 impl Site {
@@ -305,8 +307,10 @@ async fn provision(site: Arc<Site>, id: TenantId) -> Result<(), HarnessError> {
         labels: mark,
         annotations,
     };
-    let manifests = provisioner::render(site.tenant(&id)?, &Templates::embedded(), &stamp)
-        .map_err(|error| failed(&error))?;
+    let templates = site.templates.get(&id).cloned();
+    let templates = templates.unwrap_or_else(Templates::embedded);
+    let manifests =
+        provisioner::render(site.tenant(&id)?, &templates, &stamp).map_err(|error| failed(&error))?;
     claim(&site, &id, &manifests).await?;
     let options = ApplyOptions {
         readiness: None,

@@ -121,9 +121,31 @@ impl Templates {
     ///
     /// # Errors
     /// The directory cannot be read, holds a file that is neither, or removes a template that does not exist.
-    pub fn changed_by(mut self, directory: &Path) -> Result<Self, TemplateError> {
-        let mut changes: BTreeMap<String, PathBuf> = BTreeMap::new();
+    pub fn changed_by(self, directory: &Path) -> Result<Self, TemplateError> {
+        let mut read = Vec::new();
         for path in files(directory)? {
+            if Change::of(&path).is_none() {
+                return Err(TemplateError::Name { path });
+            }
+            let source = std::fs::read_to_string(&path).map_err(|source| TemplateError::Read {
+                path: path.clone(),
+                source,
+            })?;
+            read.push((path, source));
+        }
+        self.changed_with(read)
+    }
+
+    /// The same, changed by files that were read already: each with its path, for its name and for messages, and its text.
+    ///
+    /// # Errors
+    /// A file is neither a template nor a removal, or removes a template that does not exist.
+    pub fn changed_with(
+        mut self,
+        files: impl IntoIterator<Item = (PathBuf, String)>,
+    ) -> Result<Self, TemplateError> {
+        let mut changes: BTreeMap<String, PathBuf> = BTreeMap::new();
+        for (path, source) in files {
             let change = Change::of(&path).ok_or_else(|| TemplateError::Name { path: path.clone() })?;
             let name = change.name().to_owned();
             if let Some(first) = changes.insert(name.clone(), path.clone()) {
@@ -139,10 +161,6 @@ impl Templates {
                     }
                 }
                 Change::Put { number, .. } => {
-                    let source = std::fs::read_to_string(&path).map_err(|source| TemplateError::Read {
-                        path: path.clone(),
-                        source,
-                    })?;
                     let number = number.or_else(|| self.by_name.get(&name).map(|old| old.number));
                     self.put(name, number, path.display().to_string(), source);
                 }

@@ -8,6 +8,7 @@ use crate::verdict::{Finding, Verdict};
 use junit_report::{ReportBuilder, TestCase, TestSuite};
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, Writer};
+use std::collections::BTreeMap;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
@@ -53,7 +54,46 @@ pub fn document(report: &Report) -> Result<Vec<u8>, JunitError> {
     }
     let mut xml = Vec::new();
     builder.build().write_xml(&mut xml)?;
-    complete(&xml, report)
+    complete(&xml, &extras(report))
+}
+
+/// What `junit-report` leaves out.
+pub(super) struct Extras {
+    /// The name of the whole.
+    pub(super) name: &'static str,
+    /// Attributes of the whole: tests, failures, errors, skipped.
+    pub(super) totals: [usize; 4],
+    /// The sum of all times.
+    pub(super) seconds: f64,
+    /// How many test cases were skipped, by suite.
+    pub(super) skipped: BTreeMap<String, usize>,
+    /// What every suite says of the run.
+    pub(super) properties: Vec<(&'static str, String)>,
+}
+
+fn extras(report: &Report) -> Extras {
+    let counts = report.counts();
+    let own = about_the_run(report).map_or(0, |suite| suite.tests());
+    let mut skipped: BTreeMap<String, usize> = BTreeMap::new();
+    for result in report.results.iter().filter(|result| is_skipped(result)) {
+        *skipped.entry(group(result).to_owned()).or_default() += 1;
+    }
+    Extras {
+        name: "conformance",
+        totals: [
+            counts.all() + own,
+            counts.failed,
+            counts.inconclusive + own,
+            skipped.values().sum(),
+        ],
+        seconds: report
+            .results
+            .iter()
+            .map(|result| result.took.as_secs_f64())
+            .sum(),
+        skipped,
+        properties: properties(report),
+    }
 }
 
 /// What befell the run itself, as errors of their own: a report without them would look green.
@@ -148,7 +188,8 @@ fn first(findings: &[Finding]) -> String {
     }
 }
 
-fn message(text: &str) -> String {
+/// One line, not too long.
+pub(super) fn message(text: &str) -> String {
     let line = safe(text).replace('\n', " ");
     match line.char_indices().nth(MAX_MESSAGE) {
         Some((end, _)) => format!("{}…", &line[..end]),
@@ -217,7 +258,7 @@ pub fn safe(text: &str) -> String {
 }
 
 /// Adds what `junit-report` leaves out, by reading its document event by event.
-fn complete(xml: &[u8], report: &Report) -> Result<Vec<u8>, JunitError> {
+pub(super) fn complete(xml: &[u8], extras: &Extras) -> Result<Vec<u8>, JunitError> {
     let mut reader = Reader::from_reader(xml);
     let mut writer = Writer::new_with_indent(Vec::new(), b' ', 1);
     let mut buffer = Vec::new();
@@ -225,19 +266,15 @@ fn complete(xml: &[u8], report: &Report) -> Result<Vec<u8>, JunitError> {
         match reader.read_event_into(&mut buffer)? {
             Event::Eof => break,
             Event::Start(start) if start.name().as_ref() == b"testsuites" => {
-                writer.write_event(Event::Start(totals(start.into_owned(), report)))?;
+                writer.write_event(Event::Start(totals(start.into_owned(), extras)))?;
             }
             Event::Start(start) if start.name().as_ref() == b"testsuite" => {
                 let name = attribute(&start, "name")?;
                 let mut start = start.into_owned();
-                let skipped = report
-                    .results
-                    .iter()
-                    .filter(|result| group(result) == name && is_skipped(result))
-                    .count();
+                let skipped = extras.skipped.get(&name).copied().unwrap_or_default();
                 start.push_attribute(("skipped", skipped.to_string().as_str()));
                 writer.write_event(Event::Start(start))?;
-                properties(&mut writer, report)?;
+                write_properties(&mut writer, &extras.properties)?;
             }
             event => writer.write_event(event)?,
         }
@@ -260,33 +297,21 @@ fn is_skipped(result: &ItemResult) -> bool {
         && (matches!(result.verdict, Verdict::Skipped { .. }) || result.waived.is_some())
 }
 
-fn totals(mut start: BytesStart<'static>, report: &Report) -> BytesStart<'static> {
-    let counts = report.counts();
-    let time: f64 = report
-        .results
-        .iter()
-        .map(|result| result.took.as_secs_f64())
-        .sum();
-    start.push_attribute(("name", "conformance"));
-    let own = about_the_run(report).map_or(0, |suite| suite.tests());
-    for (name, count) in [
-        ("tests", counts.all() + own),
-        ("failures", counts.failed),
-        ("errors", counts.inconclusive + own),
-        (
-            "skipped",
-            report.results.iter().filter(|result| is_skipped(result)).count(),
-        ),
-    ] {
+fn totals(mut start: BytesStart<'static>, extras: &Extras) -> BytesStart<'static> {
+    start.push_attribute(("name", extras.name));
+    for (name, count) in ["tests", "failures", "errors", "skipped"]
+        .into_iter()
+        .zip(extras.totals)
+    {
         start.push_attribute((name, count.to_string().as_str()));
     }
-    start.push_attribute(("time", format!("{time:.3}").as_str()));
+    start.push_attribute(("time", format!("{:.3}", extras.seconds).as_str()));
     start
 }
 
-fn properties(writer: &mut Writer<Vec<u8>>, report: &Report) -> Result<(), JunitError> {
+fn properties(report: &Report) -> Vec<(&'static str, String)> {
     let Some(beginning) = &report.beginning else {
-        return Ok(());
+        return Vec::new();
     };
     let properties = [
         ("verdict", report.headline()),
@@ -300,11 +325,20 @@ fn properties(writer: &mut Writer<Vec<u8>>, report: &Report) -> Result<(), Junit
         .times
         .iter()
         .map(|(part, took)| (*part, format!("{:.3} s", took.as_secs_f64())));
-    let properties: Vec<(&str, String)> = properties.into_iter().chain(times).collect();
+    properties.into_iter().chain(times).collect()
+}
+
+fn write_properties(
+    writer: &mut Writer<Vec<u8>>,
+    properties: &[(&'static str, String)],
+) -> Result<(), JunitError> {
+    if properties.is_empty() {
+        return Ok(());
+    }
     writer
         .create_element("properties")
         .write_inner_content(|writer| {
-            for (name, value) in &properties {
+            for (name, value) in properties {
                 let value = safe(value);
                 writer
                     .create_element("property")

@@ -1,0 +1,289 @@
+//! Plants every fault on tenants of its own and looks whether a whole run sees it, and nothing else: the proof that the checks can fail. A
+//! clean pass comes first. What came of it is a stream of steps, one consumer folds them into the matrix.
+
+pub mod matrix;
+mod trial;
+
+use crate::cluster::{self, Cluster};
+use crate::error::HarnessError;
+use crate::fault::{CLEAN_PASS, Fault, NotPassed};
+use crate::run::RunError;
+use crate::settings::{Settings, SettingsError, invalid};
+use crate::verdict::Cause;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// What a selftest is asked for.
+pub struct Request {
+    /// The settings; its tenants are a pattern for those of the faults.
+    pub settings: Settings,
+    /// The faults.
+    pub faults: Vec<Fault>,
+    /// How many are judged at once.
+    pub jobs: NonZeroU32,
+    /// Where ledgers are kept.
+    pub ledgers: PathBuf,
+}
+
+/// What a selftest says of itself before it begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beginning {
+    /// The cluster's name, as asked for.
+    pub cluster: String,
+    /// The address of its API server.
+    pub server: String,
+    /// The API server's version.
+    pub version: String,
+    /// Who the API server takes us for.
+    pub user: String,
+    /// How many faults are judged at once.
+    pub jobs: u32,
+    /// Every fault, in the order of reports, the clean pass first.
+    pub faults: Vec<Planned>,
+    /// When it began, RFC 3339.
+    pub at: String,
+}
+
+/// A fault as it is planned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// Its name.
+    pub fault: String,
+    /// What it breaks.
+    pub breaks: String,
+    /// What must not pass.
+    pub expected: NotPassed,
+    /// The state of the cluster that it is, where it is one.
+    pub cluster: Option<String>,
+}
+
+impl Planned {
+    /// Whether nothing is planted, to see that everything passes.
+    pub fn is_clean_pass(&self) -> bool {
+        self.fault == CLEAN_PASS
+    }
+}
+
+/// What came of one fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    /// Its name.
+    pub fault: String,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// How long it took, removal included.
+    pub took: Duration,
+}
+
+/// What came of a fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every item was judged.
+    Judged {
+        /// What did not pass.
+        seen: NotPassed,
+        /// What was found at each of those, in a line.
+        why: Vec<(String, String)>,
+    },
+    /// It could not be planted on this cluster.
+    NotPlantable(Cause),
+    /// The harness could not do its work.
+    Trouble(Cause),
+    /// Interrupted, after clean-up.
+    Interrupted,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The selftest begins.
+    Began(Box<Beginning>),
+    /// A fault is being planted.
+    Started(String),
+    /// A fault has been judged, and what was made for it is gone.
+    Finished(Trial),
+    /// Worth knowing.
+    Notice(String),
+    /// It was told to stop, by this.
+    Interrupted(String),
+    /// Nothing more will come.
+    Ended,
+}
+
+/// The sending end of the stream of steps.
+#[derive(Debug, Clone)]
+pub struct Steps(mpsc::UnboundedSender<Step>);
+
+impl Steps {
+    /// A stream of steps.
+    pub fn channel() -> (Steps, mpsc::UnboundedReceiver<Step>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Steps(sender), receiver)
+    }
+
+    /// Sends one. Nobody listening is no reason to stop: clean-up must go on.
+    pub fn send(&self, step: Step) {
+        let _ = self.0.send(step);
+    }
+}
+
+/// What the trials stand on.
+struct Site {
+    cluster: Cluster,
+    settings: Settings,
+    ledgers: PathBuf,
+    steps: Steps,
+    cancel: CancellationToken,
+}
+
+/// Runs. What came of each fault goes to `steps`; when this returns, what was made is removed, or named as left behind.
+///
+/// # Errors
+/// [`RunError`], where nothing was planted at all.
+pub async fn run(request: Request, steps: Steps, cancel: CancellationToken) -> Result<(), RunError> {
+    let Request {
+        settings,
+        faults,
+        jobs,
+        ledgers,
+    } = request;
+    let cluster = cluster::survey(&settings).await?;
+    refuse_shared(&cluster, &settings)?;
+    let clean = Fault::none()?;
+    let jobs = jobs.get();
+    steps.send(Step::Began(Box::new(beginning(
+        &cluster, &settings, jobs, &clean, &faults,
+    ))));
+    let site = Arc::new(Site {
+        cluster,
+        settings,
+        ledgers,
+        steps,
+        cancel,
+    });
+    let turns = Arc::new(Semaphore::new(jobs as usize));
+    let mut trials = JoinSet::new();
+    let (judged, all_passed) = oneshot::channel();
+    if let Some(turn) = turn(&turns, 1, &site.cancel).await {
+        trials.spawn(trial::conduct(Arc::clone(&site), clean, turn, Some(judged)));
+    }
+    // Its verdicts are enough to go on: that nothing of it is left is judged beside the first faults.
+    if all_passed.await == Ok(true) {
+        plant(&site, faults, jobs, &turns, &mut trials).await;
+    }
+    while let Some(ended) = trials.join_next().await {
+        if let Err(panic) = ended {
+            site.steps.send(Step::Notice(format!(
+                "a trial ended in a panic, a fault of ours: {panic}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Starts a trial whenever there is a turn; those that others would see come last, and alone.
+async fn plant(
+    site: &Arc<Site>,
+    mut faults: Vec<Fault>,
+    jobs: u32,
+    turns: &Arc<Semaphore>,
+    trials: &mut JoinSet<()>,
+) {
+    faults.retain(|fault| fault.cluster.is_none());
+    faults.sort_by_key(Fault::is_alone);
+    for fault in faults {
+        let wanted = if fault.is_alone() { jobs } else { 1 };
+        let Some(turn) = turn(turns, wanted, &site.cancel).await else {
+            return;
+        };
+        trials.spawn(trial::conduct(Arc::clone(site), fault, turn, None));
+    }
+}
+
+/// A turn; none once everything is cancelled.
+async fn turn(
+    turns: &Arc<Semaphore>,
+    wanted: u32,
+    cancel: &CancellationToken,
+) -> Option<OwnedSemaphorePermit> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => None,
+        turn = Arc::clone(turns).acquire_many_owned(wanted) => turn.ok(),
+    }
+}
+
+/// Isolation is broken on purpose here: only on a cluster that says of itself that it is for tests, whatever the settings allow.
+fn refuse_shared(cluster: &Cluster, settings: &Settings) -> Result<(), SettingsError> {
+    match &cluster.local {
+        Ok(_) => Ok(()),
+        Err(why) => Err(invalid(
+            format!("cluster {} ({})", settings.cluster_name, cluster.server),
+            format!(
+                "selftest breaks isolation on purpose, so it expects a local cluster, and --allow-cluster does not change that: {why}"
+            ),
+            "use the lab (make lab-up, docs/lab.md) or kind; on this cluster: conformance run",
+        )),
+    }
+}
+
+fn beginning(
+    cluster: &Cluster,
+    settings: &Settings,
+    jobs: u32,
+    clean: &Fault,
+    faults: &[Fault],
+) -> Beginning {
+    let planned = |fault: &Fault| Planned {
+        fault: fault.name.clone(),
+        breaks: fault.breaks.clone(),
+        expected: fault.expected.clone(),
+        cluster: fault.cluster.clone(),
+    };
+    Beginning {
+        cluster: settings.cluster_name.clone(),
+        server: cluster.server.clone(),
+        version: cluster.version.clone(),
+        user: cluster.user.clone(),
+        jobs,
+        faults: std::iter::once(clean).chain(faults).map(planned).collect(),
+        at: jiff::Timestamp::now().to_string(),
+    }
+}
+
+impl Site {
+    /// The settings of a run for this fault.
+    fn settings_for(&self, fault: &Fault) -> Settings {
+        let mut settings = self.settings.clone();
+        let pattern = settings.tenants.first().cloned();
+        settings.tenants = fault
+            .tenants
+            .iter()
+            .filter_map(|id| {
+                pattern.clone().map(|tenant| provisioner::Tenant {
+                    id: id.clone(),
+                    ..tenant
+                })
+            })
+            .collect();
+        // What is tolerated on this cluster has to be seen here all the same.
+        settings.waivers.clear();
+        if !fault.held.is_empty() {
+            settings.clean_up_within = HELD_FOR;
+        }
+        settings
+    }
+}
+
+/// How long is waited for what will not go, since the fault is that it does not.
+const HELD_FOR: Duration = Duration::from_secs(15);
+
+/// An error of the harness as what came of a fault.
+fn trouble(error: HarnessError) -> Outcome {
+    Outcome::Trouble(error.into())
+}
