@@ -15,7 +15,8 @@ cluster_test() { # test binary
 }
 
 cluster_test cluster
-cluster_test cluster_faults
+cluster_test cluster_selftest
+cargo run --quiet --locked --package conformance -- selftest --cluster lab --junit build/selftest.xml --markdown build/selftest.md
 (cd fixtures && LAB_E2E=1 LAB_BINARY="$lab" CGO_ENABLED=0 go test -trimpath -count=1 -timeout 15m ./lab/e2e/...)
 
 "$lab" down

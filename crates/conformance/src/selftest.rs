@@ -153,7 +153,7 @@ pub async fn run(request: Request, steps: Steps, cancel: CancellationToken) -> R
         ledgers,
     } = request;
     let cluster = cluster::survey(&settings).await?;
-    refuse_shared(&cluster, &settings)?;
+    refuse_shared(&cluster.local, &cluster.server, &settings)?;
     let clean = Fault::none()?;
     let jobs = jobs.get();
     steps.send(Step::Began(Box::new(beginning(
@@ -219,13 +219,17 @@ async fn turn(
 }
 
 /// Isolation is broken on purpose here: only on a cluster that says of itself that it is for tests, whatever the settings allow.
-fn refuse_shared(cluster: &Cluster, settings: &Settings) -> Result<(), SettingsError> {
-    match &cluster.local {
+fn refuse_shared(
+    local: &Result<String, String>,
+    server: &str,
+    settings: &Settings,
+) -> Result<(), SettingsError> {
+    match local {
         Ok(_) => Ok(()),
         Err(why) => Err(invalid(
-            format!("cluster {} ({})", settings.cluster_name, cluster.server),
+            format!("cluster {} ({server})", settings.cluster_name),
             format!(
-                "selftest breaks isolation on purpose, so it expects a local cluster, and --allow-cluster does not change that: {why}"
+                "selftest breaks isolation on purpose and runs on local clusters only, allowed or not: {why}"
             ),
             "use the lab (make lab-up, docs/lab.md) or kind; on this cluster: conformance run",
         )),
@@ -286,4 +290,29 @@ const HELD_FOR: Duration = Duration::from_secs(15);
 /// An error of the harness as what came of a fault.
 fn trouble(error: HarnessError) -> Outcome {
     Outcome::Trouble(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Overrides, resolve};
+
+    #[test]
+    fn a_cluster_that_is_not_local_is_refused_even_where_it_is_allowed() {
+        let overrides = Overrides {
+            allow_clusters: vec!["prod".into()],
+            ..Overrides::default()
+        };
+        let settings = resolve("prod", &overrides).unwrap();
+        assert!(settings.cluster.allow);
+        let far = Err("its API server 10.0.0.1 is not on loopback".to_owned());
+        let error = refuse_shared(&far, "https://10.0.0.1:6443", &settings).unwrap_err();
+        assert!(
+            error
+                .problem
+                .contains("runs on local clusters only, allowed or not: its API server"),
+            "{error}"
+        );
+        assert!(refuse_shared(&Ok("lab".to_owned()), "https://127.0.0.1:16443", &settings).is_ok());
+    }
 }
