@@ -261,10 +261,8 @@ fn local(server: &str, nodes: &[Node]) -> Result<String, String> {
 
 /// What the first node that has it says.
 fn annotated(nodes: &[Node], annotation: &str) -> Option<String> {
-    let values = nodes
-        .iter()
-        .filter_map(|node| node.metadata.annotations.as_ref()?.get(annotation));
-    values.cloned().next()
+    let value = |node: &Node| node.metadata.annotations.as_ref()?.get(annotation).cloned();
+    nodes.iter().find_map(value)
 }
 
 fn schedulable(nodes: &[Node]) -> Vec<String> {

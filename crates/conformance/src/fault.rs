@@ -439,13 +439,7 @@ fn beside(fault: &str, files: Vec<(PathBuf, String)>) -> Result<Vec<Value>, Sett
             Kind::ConfigMap | Kind::NetworkPolicy | Kind::Deployment => {
                 !objects.is_empty() && name.is_some() && place == Some(&namespace)
             }
-            Kind::Pod
-            | Kind::Job
-            | Kind::Secret
-            | Kind::Service
-            | Kind::PersistentVolumeClaim
-            | Kind::Lease
-            | Kind::Tenant => false,
+            _ => false,
         };
         if !fits {
             return Err(wrong(format!(

@@ -1,6 +1,7 @@
 //! Plants every fault on tenants of its own and looks whether a whole run sees it, and nothing else: the proof that the checks can fail. A
 //! clean pass comes first. What came of it is a stream of steps, one consumer folds them into the matrix.
 
+mod altered;
 pub mod matrix;
 mod trial;
 
@@ -10,6 +11,7 @@ use crate::fault::{CLEAN_PASS, Fault, NotPassed};
 use crate::run::RunError;
 use crate::settings::{Settings, SettingsError, invalid};
 use crate::verdict::Cause;
+use provisioner::Quantity;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -147,11 +149,12 @@ struct Site {
 /// [`RunError`], where nothing was planted at all.
 pub async fn run(request: Request, steps: Steps, cancel: CancellationToken) -> Result<(), RunError> {
     let Request {
-        settings,
+        mut settings,
         faults,
         jobs,
         ledgers,
     } = request;
+    ask_for_little(&mut settings)?;
     let cluster = cluster::survey(&settings).await?;
     refuse_shared(&cluster.local, &cluster.server, &settings)?;
     let clean = Fault::none()?;
@@ -236,6 +239,18 @@ fn refuse_shared(
     }
 }
 
+/// The scheduler sets aside what pods ask for, and many tenants stand at once: with the standard requests four faults fill two cores.
+fn ask_for_little(settings: &mut Settings) -> Result<(), SettingsError> {
+    let little: Quantity = CPU_REQUEST
+        .parse()
+        .map_err(|error| invalid("the CPU that tenants of faults ask for", format!("{error}"), ""))?;
+    for tenant in &mut settings.tenants {
+        tenant.api.size.cpu_request = little.clone();
+        tenant.worker.size.cpu_request = little.clone();
+    }
+    Ok(())
+}
+
 fn beginning(
     cluster: &Cluster,
     settings: &Settings,
@@ -284,6 +299,8 @@ impl Site {
     }
 }
 
+/// What each container of a fault's tenants asks for.
+const CPU_REQUEST: &str = "20m";
 /// How long is waited for what will not go, since the fault is that it does not.
 const HELD_FOR: Duration = Duration::from_secs(15);
 

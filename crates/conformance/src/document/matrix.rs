@@ -4,6 +4,7 @@
 pub mod junit;
 pub mod markdown;
 
+use crate::document::junit::message;
 use crate::fault::Fault;
 use crate::report::Ending;
 use crate::selftest::Beginning;
@@ -96,6 +97,7 @@ pub fn line(row: &Row, cluster: &str, elapsed: Duration) -> String {
         at(elapsed)
     );
     for (label, value) in details(row, cluster) {
+        let value = if label == "hint" { value } else { message(&value) };
         let _ = write!(text, "\n         {label:<11}  {value}");
     }
     text

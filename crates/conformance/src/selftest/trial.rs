@@ -1,6 +1,7 @@
 //! One fault: planted, judged by a whole run, taken back, whatever happens in between. A turn lasts until the last verdict; what was made is
 //! removed beside the next ones.
 
+use super::altered::{self, Altered};
 use super::{Outcome, Site, Step, Trial, trouble};
 use crate::check::{self, Schedule};
 use crate::clean::{self, Which};
@@ -16,7 +17,7 @@ use crate::removal;
 use crate::report::{ItemResult, Report};
 use crate::run;
 use crate::settings::Settings;
-use crate::verdict::{Cause, Verdict};
+use crate::verdict::Verdict;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use provisioner::TenantId;
@@ -35,21 +36,18 @@ pub(super) async fn conduct(
 ) {
     let begin = Instant::now();
     site.steps.send(Step::Started(fault.name.clone()));
-    let beside = Beside::plant(&site, &fault).await;
-    let mut outcome = match &beside {
-        Ok(_) if fault.platform.is_some() => Outcome::NotPlantable(Cause {
-            what: "not plantable: the platform's templates cannot be applied yet".to_owned(),
-            hint: None,
-        }),
-        Ok(_) => judge(&site, &fault, turn, judged).await,
-        Err(error) => trouble(error.clone()),
+    let mut outcome = match altered::plant(&site, &fault).await {
+        Ok(altered) => {
+            let until_judged = UntilJudged {
+                altered,
+                judged,
+                _turn: turn,
+            };
+            beside_and_judge(&site, &fault, until_judged).await
+        }
+        Err(why) => Outcome::NotPlantable(why),
     };
-    if let Ok(Some(beside)) = beside
-        && let Err(error) = beside.remove(&site).await
-    {
-        outcome = trouble(error);
-    }
-    if site.cancel.is_cancelled() && matches!(outcome, Outcome::Judged { .. }) {
+    if site.cancel.is_cancelled() && !matches!(outcome, Outcome::Trouble(_)) {
         outcome = Outcome::Interrupted;
     }
     site.steps.send(Step::Finished(Trial {
@@ -59,12 +57,40 @@ pub(super) async fn conduct(
     }));
 }
 
-async fn judge(
-    site: &Site,
-    fault: &Fault,
-    turn: OwnedSemaphorePermit,
+async fn beside_and_judge(site: &Site, fault: &Fault, until_judged: UntilJudged) -> Outcome {
+    let beside = match Beside::plant(site, fault).await {
+        Ok(beside) => beside,
+        Err(error) => {
+            return trouble(until_judged.end(site, false).await.err().unwrap_or(error));
+        }
+    };
+    let outcome = judge(site, fault, until_judged).await;
+    match beside {
+        Some(beside) => beside.remove(site).await.map_or_else(trouble, |()| outcome),
+        None => outcome,
+    }
+}
+
+/// What lasts until the last verdict: the turn, and a fault that others would see.
+struct UntilJudged {
+    altered: Option<Altered>,
     judged: Option<oneshot::Sender<bool>>,
-) -> Outcome {
+    _turn: OwnedSemaphorePermit,
+}
+
+impl UntilJudged {
+    async fn end(self, site: &Site, all_passed: bool) -> Result<(), HarnessError> {
+        if let Some(judged) = self.judged {
+            let _ = judged.send(all_passed);
+        }
+        match self.altered {
+            Some(altered) => altered.restore(site).await,
+            None => Ok(()),
+        }
+    }
+}
+
+async fn judge(site: &Site, fault: &Fault, until_judged: UntilJudged) -> Outcome {
     let settings = site.settings_for(fault);
     let request = run::Request {
         settings: settings.clone(),
@@ -78,9 +104,9 @@ async fn judge(
         events.send(Event::Ended);
         ran
     };
-    let (ran, report) = futures::join!(ran, follow(site, fault, received, turn, judged));
+    let (ran, (report, restored)) = futures::join!(ran, follow(site, fault, received, until_judged));
     let left = take_back(site, fault, &settings, &report).await;
-    match (ran, left) {
+    match (ran, restored.and(left)) {
         (_, Err(error)) => trouble(error),
         (Err(_), Ok(())) if site.cancel.is_cancelled() => Outcome::Interrupted,
         (Err(error), Ok(())) => trouble(HarnessError {
@@ -91,32 +117,34 @@ async fn judge(
     }
 }
 
-/// Folds the events into the report. The turn is over with the last verdict.
+/// Folds the events into the report; answers also whether a fault that others would see was taken back.
 async fn follow(
     site: &Site,
     fault: &Fault,
     mut events: UnboundedReceiver<Event>,
-    turn: OwnedSemaphorePermit,
-    judged: Option<oneshot::Sender<bool>>,
-) -> Report {
+    until_judged: UntilJudged,
+) -> (Report, Result<(), HarnessError>) {
     let mut report = Report::new(Vec::new(), jiff::Zoned::now().date());
-    let mut held = Some((turn, judged));
+    let (mut held, mut restored) = (Some(until_judged), Ok(()));
     while let Some(event) = events.recv().await {
         report.absorb(&event);
         match event {
-            Event::Ended => break,
             Event::Notice(what) if held.is_some() => {
                 site.steps.send(Step::Notice(format!("{}: {what}", fault.name)));
             }
-            Event::Took(..) => {
-                if let Some((_turn, Some(judged))) = held.take() {
-                    let _ = judged.send(all_passed(&report));
+            // The first that is told is the verdicts' time. A run that came to none only ends.
+            Event::Took(..) | Event::Ended => {
+                if let Some(held) = held.take() {
+                    restored = held.end(site, all_passed(&report)).await;
+                }
+                if event == Event::Ended {
+                    break;
                 }
             }
             _ => {}
         }
     }
-    report
+    (report, restored)
 }
 
 /// Whether every item passed that is judged while the tenants stand.
@@ -217,7 +245,7 @@ fn outcome(fault: &Fault, report: &Report) -> Outcome {
                 format!("left out: {reason}")
             }
         };
-        why.push((item, reason));
+        why.push((item, reason.split_whitespace().collect::<Vec<_>>().join(" ")));
     }
     Outcome::Judged { seen, why }
 }
