@@ -7,7 +7,8 @@ lab=$(realpath "$1")
 shift
 KUBECONFIG=$("$lab" kubeconfig)
 CONFORMANCE_TEST_CLUSTER=lab
-export KUBECONFIG CONFORMANCE_TEST_CLUSTER
+LAB_BINARY=$lab
+export KUBECONFIG CONFORMANCE_TEST_CLUSTER LAB_BINARY
 
 # A run mostly waits: for pods, and for packets that are dropped. Four at once fit two cores.
 cluster_test() { # test binary
@@ -17,6 +18,7 @@ cluster_test() { # test binary
 cluster_test cluster
 cluster_test cluster_selftest
 cargo run --quiet --locked --package conformance -- selftest --cluster lab --junit build/selftest.xml --markdown build/selftest.md
+cluster_test cluster_infrastructure
 (cd fixtures && LAB_E2E=1 LAB_BINARY="$lab" CGO_ENABLED=0 go test -trimpath -count=1 -timeout 15m ./lab/e2e/...)
 
 "$lab" down

@@ -130,9 +130,7 @@ impl<'a> Access<'a> {
             metadata("PartialObjectMetadataList"),
         );
         let dry = if self.really { "" } else { "dryRun=All" };
-        let read = |uri: String, accept: String| {
-            Request::get(uri).header("Accept", accept).body(Vec::new())
-        };
+        let read = |uri: String, accept: String| Request::get(uri).header("Accept", accept).body(Vec::new());
         let write = |method: &str, uri: String, kind: &str| {
             let mut body = self.body.clone();
             // The options of a deletion count from its body, and then not from its address.
@@ -159,7 +157,11 @@ impl<'a> Access<'a> {
             "patch" => write("PATCH", format!("{one}?{dry}"), "application/merge-patch+json"),
             "deletecollection" => {
                 let none = format!("{}%3D{}-none", RUN_ID.replace('/', "%2F"), mark.run);
-                write("DELETE", format!("{all}?{dry}&labelSelector={none}"), "application/json")
+                write(
+                    "DELETE",
+                    format!("{all}?{dry}&labelSelector={none}"),
+                    "application/json",
+                )
             }
             _ => write("DELETE", format!("{one}?{dry}"), "application/json"),
         }
@@ -207,7 +209,10 @@ pub async fn send(client: &kube::Client, access: &Access<'_>, site: &Site) -> Re
         Ok(Ok(value)) => Ok(value),
         Ok(Err(kube::Error::Api(status))) => Err(Refusal::Refused(classify(&status), status.message)),
         Ok(Err(error)) => Err(Refusal::NoAnswer(chain(&error))),
-        Err(_) => Err(Refusal::NoAnswer(format!("no answer within {} s", ANSWER.as_secs()))),
+        Err(_) => Err(Refusal::NoAnswer(format!(
+            "no answer within {} s",
+            ANSWER.as_secs()
+        ))),
     }
 }
 
@@ -288,10 +293,30 @@ mod tests {
     }
 
     #[rstest]
-    #[case::many("deletecollection", Resource::core("pods"), "DELETE", "/api/v1/namespaces/n/pods?dryRun=All&labelSelector=ai-agents-platform%2Frun-id%3D0a1b2c3d-none")]
-    #[case::subresource_get("get", Resource::core("pods/exec"), "GET", "/api/v1/namespaces/n/pods/own/exec")]
-    #[case::subresource_create("create", Resource::core("serviceaccounts/token"), "POST", "/api/v1/namespaces/n/serviceaccounts/own/token?dryRun=All")]
-    #[case::another_group("patch", Resource::of("apps/v1", "deployments/scale"), "PATCH", "/apis/apps/v1/namespaces/n/deployments/own/scale?dryRun=All")]
+    #[case::many(
+        "deletecollection",
+        Resource::core("pods"),
+        "DELETE",
+        "/api/v1/namespaces/n/pods?dryRun=All&labelSelector=ai-agents-platform%2Frun-id%3D0a1b2c3d-none"
+    )]
+    #[case::subresource_get(
+        "get",
+        Resource::core("pods/exec"),
+        "GET",
+        "/api/v1/namespaces/n/pods/own/exec"
+    )]
+    #[case::subresource_create(
+        "create",
+        Resource::core("serviceaccounts/token"),
+        "POST",
+        "/api/v1/namespaces/n/serviceaccounts/own/token?dryRun=All"
+    )]
+    #[case::another_group(
+        "patch",
+        Resource::of("apps/v1", "deployments/scale"),
+        "PATCH",
+        "/apis/apps/v1/namespaces/n/deployments/own/scale?dryRun=All"
+    )]
     fn verbs_and_resources_become_addresses(
         #[case] verb: &'static str,
         #[case] resource: Resource,
@@ -301,6 +326,9 @@ mod tests {
         let request = Access::new(verb, resource, Some("n"), "own")
             .request(&mark())
             .unwrap();
-        assert_eq!((request.method().as_str(), request.uri().to_string().as_str()), (method, uri));
+        assert_eq!(
+            (request.method().as_str(), request.uri().to_string().as_str()),
+            (method, uri)
+        );
     }
 }

@@ -4,6 +4,7 @@
 use crate::error::HarnessError;
 use crate::exec::{self, Command, Input, Output};
 use crate::resource::Place;
+use crate::retry::Retries;
 use probe::protocol::{
     self, Ask, Attempt, Outcome, Part, Protocol, Question, Reply, Request, Sighting, Summary,
 };
@@ -57,6 +58,7 @@ pub struct Agent {
     /// Its node.
     pub node: String,
     client: kube::Client,
+    retries: Arc<Retries>,
     ids: AtomicU32,
     session: tokio::sync::Mutex<Option<Arc<Session>>>,
 }
@@ -78,9 +80,16 @@ impl Agent {
             ip,
             node,
             client,
+            retries: Arc::default(),
             ids: AtomicU32::new(1),
             session: tokio::sync::Mutex::new(None),
         }
+    }
+
+    /// Counts the sessions that are lost among these.
+    #[must_use]
+    pub fn counting(self, retries: Arc<Retries>) -> Self {
+        Agent { retries, ..self }
     }
 
     /// Makes each attempt once, all at the same time, and answers in the same order.
@@ -168,7 +177,12 @@ impl Agent {
         let asked = async {
             let session = self.session().await?;
             let answer = self.answer(&session, question).await;
-            if answer.is_err() && session.is_over() {
+            if let Err(error) = &answer
+                && session.is_over()
+            {
+                if error.what.contains(exec::CUT_OFF) {
+                    self.retries.count("the exec of an agent was cut off");
+                }
                 self.answer(&*self.session().await?, question).await
             } else {
                 answer
@@ -428,6 +442,11 @@ mod tests {
         let (_server, agent, opened) = agent(&[Answer::Cut, Answer::Whole]).await;
         assert_eq!(agent.sightings().await.unwrap()[0].nonce, "n");
         assert_eq!(opened.load(Ordering::Relaxed), 2);
+        let told = agent.retries.told();
+        assert_eq!(
+            told[0].to_string(),
+            "the exec of an agent was cut off once; asked again"
+        );
     }
 
     #[rstest]

@@ -4,6 +4,7 @@
 use crate::error::{HarnessError, chain, within};
 use crate::names::{INTERNET, LOCAL_CLUSTER};
 use crate::pace::{Pace, PaceLayer};
+use crate::retry::{Retries, patient};
 use crate::settings::{Internet, Settings};
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, UserInfo};
 use k8s_openapi::api::authorization::v1::{
@@ -25,8 +26,10 @@ const MAX_NODES: usize = 5;
 
 /// A cluster, reached and looked at.
 pub struct Cluster {
-    /// The client, paced.
+    /// The client, paced, and patient with what passes.
     pub client: Client,
+    /// What was asked again, by all clients.
+    pub retries: Arc<Retries>,
     config: Config,
     /// How hard it may be asked, by all clients together.
     pub pace: Arc<Pace>,
@@ -88,12 +91,14 @@ pub async fn survey(settings: &Settings) -> Result<Cluster, ClusterError> {
 
 async fn look(connection: Connection) -> Result<Cluster, HarnessError> {
     let Connection {
-        client,
         config,
         context,
         server,
         ..
     } = connection;
+    let retries = Arc::new(Retries::default());
+    // A handful of requests, before it is known whether it is a local one.
+    let client = paced(&config, &Arc::new(Pace::local()), &retries)?;
     let reach = |error: HarnessError| {
         error.hint(format!("check that the cluster runs and that {server} can be reached from here: kubectl --context {context} version"))
     };
@@ -118,7 +123,8 @@ async fn look(connection: Connection) -> Result<Cluster, HarnessError> {
         Pace::gentle()
     });
     Ok(Cluster {
-        client: paced(&config, &pace)?,
+        client: paced(&config, &pace, &retries)?,
+        retries,
         config,
         pace,
         context,
@@ -132,10 +138,12 @@ async fn look(connection: Connection) -> Result<Cluster, HarnessError> {
     })
 }
 
-fn paced(config: &Config, pace: &Arc<Pace>) -> Result<Client, HarnessError> {
+fn paced(config: &Config, pace: &Arc<Pace>, retries: &Arc<Retries>) -> Result<Client, HarnessError> {
     let builder = ClientBuilder::try_from(config.clone())
         .map_err(|error| HarnessError::during("make a client", &error))?;
-    Ok(builder.with_layer(&PaceLayer(Arc::clone(pace))).build())
+    let client = builder.with_layer(&PaceLayer(Arc::clone(pace))).build();
+    // Outside of the pace: who waits to ask again holds nobody up.
+    Ok(patient(client, Arc::clone(retries)))
 }
 
 impl Cluster {
@@ -144,6 +152,7 @@ impl Cluster {
     pub(crate) fn unseen(client: Client, config: Config) -> Self {
         Cluster {
             client,
+            retries: Arc::new(Retries::none()),
             config,
             pace: Arc::new(Pace::local()),
             context: "scripted".to_owned(),
@@ -177,7 +186,7 @@ impl Cluster {
             token: Some(token.into()),
             ..AuthInfo::default()
         };
-        paced(&config, &self.pace)
+        paced(&config, &self.pace, &self.retries)
     }
 
     /// A client for the same cluster with our own credentials, which asks to be taken for this user and these groups.
@@ -188,7 +197,7 @@ impl Cluster {
         let mut config = self.config.clone();
         config.auth_info.impersonate = Some(user.to_owned());
         config.auth_info.impersonate_groups = Some(groups.iter().map(|group| (*group).to_owned()).collect());
-        paced(&config, &self.pace)
+        paced(&config, &self.pace, &self.retries)
     }
 }
 

@@ -193,7 +193,11 @@ mod tests {
         r#"Internal error occurred: failed calling webhook "w": timeout"#,
         Denial::WebhookFailed
     )]
-    #[case::escalation(403, "roles.rbac.authorization.k8s.io \"x\" is forbidden: user \"u\" (groups=[\"g\"]) is attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"*\"]}", Denial::Escalation)]
+    #[case::escalation(
+        403,
+        "roles.rbac.authorization.k8s.io \"x\" is forbidden: user \"u\" (groups=[\"g\"]) is attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"*\"]}",
+        Denial::Escalation
+    )]
     #[case::unauthorized(401, "Unauthorized", Denial::Unauthenticated)]
     #[case::not_found(404, r#"pods "x" not found"#, Denial::NotFound)]
     #[case::conflict(409, "already exists", Denial::Content(409))]

@@ -1,5 +1,6 @@
 //! What happens in a run, as one stream. One consumer follows it: the report absorbs every event, the terminal shows it.
 
+use crate::retry::Retried;
 use crate::verdict::Verdict;
 use serde::Serialize;
 use std::time::Duration;
@@ -78,6 +79,8 @@ pub enum Event {
     },
     /// A part of the run is over: `verdicts` (from the start to the last verdict but clean-up's), `removal` (with the verdict on it).
     Took(&'static str, Duration),
+    /// What failed in passing and was asked again, in the whole run.
+    Retried(Vec<Retried>),
     /// Removing begins, of so many things.
     CleaningUp(usize),
     /// Something could not be removed.

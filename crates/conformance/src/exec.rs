@@ -17,6 +17,9 @@ const STATUS: u8 = 3;
 /// More output without a line's end is not ours: the agent's lines are bounded.
 const MAX_LINE: usize = 8 << 20;
 
+/// What an error says where the connection was lost, and not the program ended.
+pub const CUT_OFF: &str = "cut off";
+
 /// Where and what to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Command<'a> {
@@ -114,7 +117,7 @@ impl Output {
 
     /// Takes in one message.
     async fn hear(&mut self) -> Result<(), HarnessError> {
-        let cut_off = |doing: &str, why: &str| HarnessError::new(format!("{doing}: cut off: {why}"));
+        let cut_off = |doing: &str, why: &str| HarnessError::new(format!("{doing}: {CUT_OFF}: {why}"));
         let frame = match self.socket.next().await {
             Some(Ok(Message::Binary(frame))) if !frame.is_empty() => frame,
             Some(Ok(_)) => return Ok(()),

@@ -2,8 +2,9 @@
 //! `conformance clean` reads it. Deleting is left to `removal`.
 
 use crate::cluster::ANSWER;
-use crate::error::HarnessError;
-use crate::names::{FIELD_MANAGER, RunId};
+use crate::error::{HarnessError, within};
+use crate::names::{FIELD_MANAGER, RUN_ID, RunId};
+use crate::removal::belongs;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -221,7 +222,8 @@ impl Ledger {
         std::fs::remove_file(&self.path)
     }
 
-    /// Writes down and creates an object; answers it as the server has it.
+    /// Writes down and creates an object; answers it as the server has it. One that is there already with this run's mark was made by a
+    /// request whose answer was lost.
     ///
     /// # Errors
     /// It could not be written down, or the server refused it: then it is struck off again, unless it is not known whether it was made.
@@ -253,6 +255,11 @@ impl Ledger {
         match created.await {
             Ok(Ok(object)) => Ok(Ok(object)),
             Ok(Err(kube::Error::Api(status))) => {
+                if status.is_already_exists()
+                    && let Some(made) = made_before(&objects, &entry, &object).await?
+                {
+                    return Ok(Ok(made));
+                }
                 if (400..500).contains(&status.code) {
                     self.gone(&entry);
                 }
@@ -289,6 +296,21 @@ fn entry(object: &Value) -> Result<Entry, HarnessError> {
         namespace: text("/metadata/namespace"),
         name: text("/metadata/name").unwrap_or_default(),
     })
+}
+
+/// What is there under the name of an object that this run wants to make, if it is this run's.
+async fn made_before(
+    objects: &Api<DynamicObject>,
+    entry: &Entry,
+    wanted: &DynamicObject,
+) -> Result<Option<DynamicObject>, HarnessError> {
+    let run = wanted
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(RUN_ID));
+    let found = within(ANSWER, format!("get {entry}"), objects.get_opt(&entry.name)).await?;
+    Ok(found.filter(|found| run.is_some_and(|run| belongs(&found.metadata, run))))
 }
 
 fn post() -> PostParams {
@@ -400,6 +422,33 @@ mod tests {
         ledger.gone(&entry("one"));
         ledger.close().unwrap();
         assert!(!ledger.path().exists());
+    }
+
+    #[rstest::rstest]
+    #[case::ours("0a1b2c3d", true)]
+    #[case::somebody_elses("ffffffff", false)]
+    #[tokio::test]
+    async fn what_is_there_already_is_ours_where_it_carries_our_mark(#[case] run: &str, #[case] ours: bool) {
+        let run = run.to_owned();
+        let server = crate::scripted::answer(move |request| match request.method().as_str() {
+            "POST" => crate::scripted::refuse(409, "AlreadyExists", "configmaps \"m\" already exists"),
+            _ => crate::scripted::ok(
+                &serde_json::json!({ "metadata": { "name": "m", "annotations": { RUN_ID: run } } }),
+            ),
+        })
+        .await;
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(directory.path(), &RunId::random().unwrap(), "uid").unwrap();
+        let object = serde_json::json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": "m", "namespace": "n", "annotations": { RUN_ID: "0a1b2c3d" } },
+        });
+        let made = ledger.create(&server.client(), object).await;
+        // Ours is to be removed, somebody else's is not.
+        assert_eq!(
+            (made.is_ok(), ledger.newest_first().len()),
+            (ours, usize::from(ours))
+        );
     }
 
     #[test]

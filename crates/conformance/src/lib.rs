@@ -32,6 +32,7 @@ pub mod quota;
 pub mod removal;
 pub mod report;
 pub mod resource;
+pub mod retry;
 pub mod rules;
 pub mod run;
 pub mod runner;

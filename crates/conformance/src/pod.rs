@@ -1,9 +1,11 @@
 //! Waiting for pods of ours: until their containers are ready, or until it is known that they will not be, and why.
 
-use crate::error::HarnessError;
+use crate::cluster::ANSWER;
+use crate::error::{HarnessError, within};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::{Api, ListParams};
 use kube::runtime::wait::await_condition;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 const AGAIN: Duration = Duration::from_millis(300);
@@ -18,16 +20,34 @@ pub struct Started {
     pub node: String,
 }
 
-/// Waits without limit until a pod's containers are ready.
+/// Waits until a pod's containers are ready.
 ///
 /// # Errors
-/// The pod cannot start, or is gone.
-pub async fn await_started(pods: &Api<Pod>, name: &str) -> Result<Started, HarnessError> {
+/// The pod cannot start, is gone, or has not started within the limit, with what it waits for.
+pub async fn await_started(pods: &Api<Pod>, name: &str, limit: Duration) -> Result<Started, HarnessError> {
+    let seen = Mutex::new(None);
+    match tokio::time::timeout(limit, follow(pods, name, &seen)).await {
+        Ok(result) => result,
+        Err(_) => {
+            let seen = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let waits = seen.unwrap_or_else(|| "the API server did not say how it fares".to_owned());
+            let seconds = limit.as_secs();
+            Err(HarnessError::new(format!(
+                "pod {name} has not started within {seconds} s: {waits}"
+            )))
+        }
+    }
+}
+
+/// Follows a pod until it is decided; `seen` is what it waited for last.
+async fn follow(pods: &Api<Pod>, name: &str, seen: &Mutex<Option<String>>) -> Result<Started, HarnessError> {
     loop {
+        let decided = |pod: Option<&Pod>| {
+            *seen.lock().unwrap_or_else(PoisonError::into_inner) = pod.map(waits_for);
+            pod.is_none_or(is_decided)
+        };
         // A watch that is cut is no news about the pod.
-        let Ok(found) =
-            await_condition(pods.clone(), name, |pod: Option<&Pod>| pod.is_none_or(is_decided)).await
-        else {
+        let Ok(found) = await_condition(pods.clone(), name, decided).await else {
             tokio::time::sleep(AGAIN).await;
             continue;
         };
@@ -76,6 +96,28 @@ fn containers_ready(pod: &Pod) -> bool {
         all.iter()
             .any(|each| each.type_ == "ContainersReady" && each.status == "True")
     })
+}
+
+/// What a pod waits for: a node, or what its containers say.
+fn waits_for(pod: &Pod) -> String {
+    let Some(status) = &pod.status else {
+        return "nobody has looked at it yet".to_owned();
+    };
+    let conditions = status.conditions.iter().flatten();
+    let unscheduled = conditions
+        .filter(|each| each.type_ == "PodScheduled" && each.status == "False")
+        .find_map(|each| each.message.as_deref());
+    if let Some(why) = unscheduled {
+        return format!("it is not scheduled: {why}");
+    }
+    let waiting = status.container_statuses.iter().flatten();
+    let waiting = waiting.filter_map(|each| each.state.as_ref()?.waiting.as_ref()?.reason.as_deref());
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    format!(
+        "on node {} its container is in {}",
+        node.unwrap_or("?"),
+        waiting.last().unwrap_or("no state")
+    )
 }
 
 /// Why a pod will not start, where that is known.
@@ -128,19 +170,21 @@ pub fn advise(error: HarnessError, image: &str) -> HarnessError {
 /// It did not come in time.
 pub async fn await_default_account(client: &kube::Client, namespace: &str) -> Result<(), HarnessError> {
     let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
-    let wait = async {
-        while !matches!(accounts.get_metadata_opt("default").await, Ok(Some(_))) {
-            tokio::time::sleep(AGAIN / 3).await;
+    let doing = format!("await serviceaccount default in namespace {namespace}");
+    let deadline = tokio::time::Instant::now() + ACCOUNT_LIMIT;
+    loop {
+        let found = within(ANSWER, &doing, accounts.get_metadata_opt("default")).await;
+        match found {
+            Ok(Some(_)) => return Ok(()),
+            Err(error) if tokio::time::Instant::now() > deadline => return Err(error),
+            Ok(None) if tokio::time::Instant::now() > deadline => {
+                let seconds = ACCOUNT_LIMIT.as_secs();
+                return Err(HarnessError::new(format!("{doing}: none after {seconds} s"))
+                    .hint("kube-controller-manager makes it: check that it runs"));
+            }
+            Ok(None) | Err(_) => tokio::time::sleep(AGAIN / 3).await,
         }
-    };
-    let late = |_| {
-        HarnessError::new(format!(
-            "await serviceaccount default in namespace {namespace}: none after {} s",
-            ACCOUNT_LIMIT.as_secs()
-        ))
-        .hint("kube-controller-manager makes it: check that it runs")
-    };
-    tokio::time::timeout(ACCOUNT_LIMIT, wait).await.map_err(late)
+    }
 }
 
 #[cfg(test)]
@@ -162,5 +206,13 @@ mod tests {
         let pod: Pod =
             serde_json::from_value(json!({ "metadata": { "name": "p" }, "status": status })).unwrap();
         assert_eq!((is_decided(&pod), hopeless(&pod).as_deref()), (decided, why));
+    }
+
+    #[rstest]
+    #[case::new(json!({}), "nobody has looked at it yet")]
+    #[case::no_node(json!({ "status": { "conditions": [{ "type": "PodScheduled", "status": "False", "message": "0/1 nodes are available" }] } }), "it is not scheduled: 0/1 nodes are available")]
+    #[case::no_network(json!({ "spec": { "containers": [], "nodeName": "n" }, "status": { "containerStatuses": [{ "name": "p", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": { "waiting": { "reason": "ContainerCreating" } } }] } }), "on node n its container is in ContainerCreating")]
+    fn a_pod_that_does_not_start_says_what_it_waits_for(#[case] pod: Value, #[case] waits: &str) {
+        assert_eq!(waits_for(&serde_json::from_value(pod).unwrap()), waits);
     }
 }

@@ -96,7 +96,9 @@ pub async fn usage(client: &kube::Client, namespace: &str) -> Result<Usage, Harn
     let mut usage = BTreeMap::new();
     for quota in list(client, namespace).await? {
         for (key, used) in quota.status.and_then(|status| status.used).unwrap_or_default() {
-            let Ok(used) = used.0.parse::<Quantity>() else { continue };
+            let Ok(used) = used.0.parse::<Quantity>() else {
+                continue;
+            };
             if usage.get(&key).is_none_or(|most| *most < used) {
                 usage.insert(key, used);
             }

@@ -13,6 +13,7 @@ use provisioner::TenantId;
 use provisioner::labels;
 use provisioner::{DeleteOptions, Silent};
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -29,6 +30,8 @@ pub struct Leftover {
     pub run: String,
     /// When it was to be gone at the latest.
     pub expires: Option<Timestamp>,
+    /// Its deletion was accepted and nothing holds it: the cluster has not carried it out yet.
+    pub going: bool,
 }
 
 impl Leftover {
@@ -59,12 +62,45 @@ pub async fn leftovers(client: &kube::Client) -> Result<Vec<Leftover>, HarnessEr
 /// # Errors
 /// As for [`leftovers`].
 pub async fn of_run(client: &kube::Client, run: &str) -> Result<Vec<Entry>, HarnessError> {
-    let found = leftovers(client).await?;
-    Ok(found
-        .into_iter()
-        .filter(|leftover| leftover.run == run)
-        .map(|leftover| leftover.entry)
-        .collect())
+    let found = left_by(client, run).await?;
+    Ok(found.into_iter().map(|leftover| leftover.entry).collect())
+}
+
+/// The same, with how each fares.
+///
+/// # Errors
+/// As for [`leftovers`].
+pub async fn left_by(client: &kube::Client, run: &str) -> Result<Vec<Leftover>, HarnessError> {
+    let mut found = leftovers(client).await?;
+    found.retain(|leftover| leftover.run == run);
+    for leftover in &mut found {
+        // A tenant's namespace is told to go when its pods have gone.
+        if leftover.entry.kind == Kind::Tenant && !leftover.going {
+            leftover.going = waits_for_pods(client, &leftover.entry).await?;
+        }
+    }
+    Ok(found)
+}
+
+/// Whether pods of a tenant are being deleted, and held by nothing but their node.
+async fn waits_for_pods(client: &kube::Client, tenant: &Entry) -> Result<bool, HarnessError> {
+    let Ok(id) = TenantId::try_from(tenant.name.as_str()) else {
+        return Ok(false);
+    };
+    let namespace = id.namespace();
+    let pods = Api::<DynamicObject>::namespaced_with(client.clone(), &namespace, &Kind::Pod.resource());
+    let doing = format!("list pods in namespace {namespace}");
+    let listed = within(ANSWER, doing, pods.list_metadata(&ListParams::default())).await?;
+    Ok(listed.items.iter().any(|pod| is_going(&pod.metadata)))
+}
+
+/// Its deletion was accepted and nothing holds it.
+fn is_going(metadata: &ObjectMeta) -> bool {
+    let held = metadata
+        .finalizers
+        .as_ref()
+        .is_some_and(|finalizers| !finalizers.is_empty());
+    metadata.deletion_timestamp.is_some() && !held
 }
 
 /// The same by run, in the order of runs. Which of a run's is newest is not known, and not needed: all go at once.
@@ -93,6 +129,7 @@ async fn list(client: &kube::Client, kind: Kind) -> Result<Vec<Leftover>, Harnes
 }
 
 fn leftover(kind: Kind, metadata: ObjectMeta) -> Option<Leftover> {
+    let going = is_going(&metadata);
     let labels = metadata.labels.unwrap_or_default();
     let annotations = metadata.annotations.unwrap_or_default();
     let run = annotations.get(RUN_ID).or_else(|| labels.get(RUN_ID))?.clone();
@@ -110,7 +147,12 @@ fn leftover(kind: Kind, metadata: ObjectMeta) -> Option<Leftover> {
             name,
         },
     };
-    Some(Leftover { entry, run, expires })
+    Some(Leftover {
+        entry,
+        run,
+        expires,
+        going,
+    })
 }
 
 /// Removes these, which belong to `run`, and waits until they are gone; what is gone already is fine. Answers what could not be removed
@@ -151,9 +193,16 @@ async fn remove_before(
     entry: Entry,
     deadline: Instant,
 ) -> (Entry, Result<(), String>) {
-    let result = match tokio::time::timeout_at(deadline, remove_one(client, run, &entry, deadline)).await {
+    let unknown = Mutex::new(None);
+    let removal = remove_one(client, run, &entry, deadline, &unknown);
+    let result = match tokio::time::timeout_at(deadline, removal).await {
         Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("still there when the time for clean-up was over".to_owned()),
+        Err(_) => Err(
+            match unknown.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                Some(error) => format!("not known to be gone when the time for clean-up was over: {error}"),
+                None => "still there when the time for clean-up was over".to_owned(),
+            },
+        ),
     };
     (entry, result)
 }
@@ -178,12 +227,14 @@ pub async fn exists(client: &kube::Client, entry: &Entry) -> Result<bool, Harnes
     Ok(found.is_some())
 }
 
-/// Deletes until it is gone. An API server that does not answer may do so again before the deadline, which ends this from outside.
+/// Deletes until it is gone. An API server that does not answer may do so again before the deadline, which ends this from outside; what it
+/// said last, where it did not say whether it is there, is `unknown`.
 async fn remove_one(
     client: &kube::Client,
     run: &str,
     entry: &Entry,
     deadline: Instant,
+    unknown: &Mutex<Option<HarnessError>>,
 ) -> Result<(), HarnessError> {
     let id = match entry.kind {
         Kind::Tenant => Some(
@@ -198,7 +249,9 @@ async fn remove_one(
     let mut pause = POLL;
     let mut asked = false;
     loop {
-        if let Ok(found) = within(ANSWER, format!("get {entry}"), objects.get_metadata_opt(&name)).await {
+        let found = within(ANSWER, format!("get {entry}"), objects.get_metadata_opt(&name)).await;
+        *unknown.lock().unwrap_or_else(PoisonError::into_inner) = found.as_ref().err().cloned();
+        if let Ok(found) = found {
             // What does not carry the run's mark was there before, or is somebody's since.
             let Some(object) = found.filter(|object| belongs(&object.metadata, run)) else {
                 return Ok(());
@@ -215,7 +268,8 @@ async fn remove_one(
     }
 }
 
-fn belongs(metadata: &ObjectMeta, run: &str) -> bool {
+/// Whether it carries this run's mark.
+pub(crate) fn belongs(metadata: &ObjectMeta, run: &str) -> bool {
     let carries = |map: &Option<BTreeMap<String, String>>| {
         map.as_ref()
             .and_then(|map| map.get(RUN_ID))
@@ -277,6 +331,18 @@ mod tests {
         );
         assert!(leftover.expired("2026-01-01T00:00:01Z".parse().unwrap()));
         assert!(!leftover.expired("2025-12-31T00:00:00Z".parse().unwrap()));
+    }
+
+    #[rstest::rstest]
+    #[case::not_deleted(json!({}), false)]
+    #[case::deleted(json!({ "deletionTimestamp": "2026-01-01T00:00:00Z" }), true)]
+    #[case::held(json!({ "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/nobody"] }), false)]
+    fn what_is_deleted_and_not_held_is_on_its_way(#[case] more: serde_json::Value, #[case] going: bool) {
+        let mut map = json!({ "name": "m", "namespace": "n", "labels": { RUN_ID: "0a1b2c3d" } });
+        map.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        assert_eq!(leftover(Kind::ConfigMap, metadata(map)).unwrap().going, going);
     }
 
     #[test]

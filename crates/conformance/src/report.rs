@@ -2,6 +2,7 @@
 
 use crate::check::{self, Profile};
 use crate::event::{Beginning, Event};
+use crate::retry::Retried;
 use crate::settings::Waiver;
 use crate::verdict::Verdict;
 use jiff::civil::Date;
@@ -79,6 +80,8 @@ pub struct Report {
     pub notices: Vec<String>,
     /// How long its parts took.
     pub times: Vec<(&'static str, Duration)>,
+    /// What failed in passing and was asked again.
+    pub retried: Vec<Retried>,
     /// What could not be removed.
     pub left_behind: Vec<String>,
     /// What stopped it, where something did.
@@ -119,6 +122,7 @@ impl Report {
             results: Vec::new(),
             notices: Vec::new(),
             times: Vec::new(),
+            retried: Vec::new(),
             left_behind: Vec::new(),
             interrupted: None,
             failure: None,
@@ -134,6 +138,7 @@ impl Report {
             Event::Notice(line) => self.notices.push(line.clone()),
             Event::Finished { item, verdict, took } => self.finish(item, verdict, *took),
             Event::Took(part, took) => self.times.push((part, *took)),
+            Event::Retried(retried) => self.retried.clone_from(retried),
             Event::LeftBehind(what) => self.left_behind.push(what.clone()),
             Event::Interrupted(by) => self.interrupted = Some(by.clone()),
             Event::Progress(_) | Event::Started(_) | Event::CleaningUp(_) | Event::Ended => {}

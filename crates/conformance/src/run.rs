@@ -136,13 +136,25 @@ pub async fn preview(request: &Request) -> Result<Preview, RunError> {
 /// [`RunError`], where it came to no verdicts at all.
 pub async fn run(request: Request, events: Events, cancel: CancellationToken) -> Result<(), RunError> {
     let begin = Instant::now();
+    let cluster = cluster::survey(&request.settings).await?;
+    let retries = Arc::clone(&cluster.retries);
+    let result = run_on(cluster, request, events.clone(), (begin, cancel)).await;
+    events.send(Event::Retried(retries.told()));
+    result
+}
+
+async fn run_on(
+    cluster: Cluster,
+    request: Request,
+    events: Events,
+    (begin, cancel): (Instant, CancellationToken),
+) -> Result<(), RunError> {
     let Request {
         settings,
         selection,
         ledgers,
         templates,
     } = request;
-    let cluster = cluster::survey(&settings).await?;
     let settings = cluster.complete(settings);
     cluster::gate(&cluster, &settings)?;
     let missing = cluster::missing_permissions(&cluster.client).await?;
@@ -328,12 +340,10 @@ async fn is_absent(cluster: &Cluster, id: &TenantId, own_run: Option<&str>) -> R
             format!("namespace {} is not a tenant's: {why}", id.namespace()),
             "choose other tenants with --tenants; nothing was changed".to_owned(),
         ),
+        // It is waited for when the tenant is to be made.
         Ownership::Ours {
             terminating: true, ..
-        } => refuse(
-            format!("tenant {id} is being deleted"),
-            "wait until its namespace is gone, or choose other tenants with --tenants".to_owned(),
-        ),
+        } => Ok(true),
         Ownership::Ours { labels, .. } => match labels.get(crate::names::RUN_ID) {
             // Without a Lease to read from, a dry run cannot tell a run under way from one that crashed.
             Some(run) if own_run.is_some() => refuse(

@@ -101,6 +101,7 @@ struct File {
     agent_image: Option<String>,
     timeout: Option<String>,
     clean_up_within: Option<String>,
+    start_within: Option<String>,
     clusters: Option<BTreeMap<String, ClusterSettings>>,
     waivers: Option<Vec<Waiver>>,
     internet: Option<Internet>,
@@ -140,6 +141,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// How long removing what it made may take.
     pub clean_up_within: Duration,
+    /// How long an agent or a tenant's workloads may take to start, and a tenant's namespace that is being deleted to go.
+    pub start_within: Duration,
     /// What is tolerated.
     pub waivers: Vec<Waiver>,
     /// The host on the internet; local clusters bring one.
@@ -194,6 +197,7 @@ fn combine(
         .clean_up_within
         .or(defaults.clean_up_within)
         .unwrap_or_default();
+    let start_within = file.start_within.or(defaults.start_within).unwrap_or_default();
     let mut entry = file
         .clusters
         .unwrap_or_default()
@@ -218,6 +222,7 @@ fn combine(
         agent_image,
         timeout: duration("timeout", &timeout)?,
         clean_up_within: duration("cleanUpWithin", &clean_up_within)?,
+        start_within: duration("startWithin", &start_within)?,
         waivers,
         internet: file.internet.map(usable).transpose()?,
     })

@@ -10,6 +10,7 @@ use crate::ledger::{Entry, Kind, Ledger, api};
 use crate::manifest::{self, AgentPod, Mark};
 use crate::names::{self, EXPIRES, RUN_ID};
 use crate::pod;
+use crate::removal::belongs;
 use crate::resource::{Costume, Place, Resource};
 use crate::settings::Settings;
 use crate::shared_services::{self, SharedServices};
@@ -289,8 +290,6 @@ fn undeclared(resource: &Resource) -> HarnessError {
     ))
 }
 
-/// How long until an agent's containers are ready: image already on the node.
-const AGENT_READY: Duration = Duration::from_secs(60);
 /// How long until a started agent listens on all its ports.
 const LISTENING: Duration = Duration::from_secs(15);
 
@@ -323,8 +322,8 @@ async fn provision(site: Arc<Site>, id: TenantId) -> Result<(), HarnessError> {
     Ok(())
 }
 
-/// Makes the tenant's namespace, with the run's mark, and refuses one that somebody made since the tenant was found absent: applying to that
-/// would put our mark on it, and clean-up would take it away.
+/// Makes the tenant's namespace, with the run's mark, once one that is being deleted is gone. Refuses one that somebody made since the
+/// tenant was found absent: applying to that would put our mark on it, and clean-up would take it away.
 async fn claim(site: &Site, id: &TenantId, manifests: &[Manifest]) -> Result<(), HarnessError> {
     let entry = Entry {
         kind: Kind::Tenant,
@@ -347,26 +346,62 @@ async fn claim(site: &Site, id: &TenantId, manifests: &[Manifest]) -> Result<(),
             ..entry.clone()
         },
     );
-    match tokio::time::timeout(ANSWER, objects.create(&PostParams::default(), &namespace.object)).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {
-            site.ledger.gone(&entry);
-            Err(
-                HarnessError::new(format!("{doing}: somebody made it since this run began"))
-                    .hint("run again: the tenant is then used as it is"),
-            )
+    let deadline = tokio::time::Instant::now() + site.settings.start_within;
+    let mut told = false;
+    loop {
+        match tokio::time::timeout(ANSWER, objects.create(&PostParams::default(), &namespace.object)).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {}
+            Ok(Err(error)) => return Err(HarnessError::during(doing, &error)),
+            Err(_) => {
+                let seconds = ANSWER.as_secs();
+                return Err(HarnessError::new(format!(
+                    "{doing}: no answer within {seconds} s"
+                )));
+            }
         }
-        Ok(Err(error)) => Err(HarnessError::during(doing, &error)),
-        Err(_) => Err(HarnessError::new(format!(
-            "{doing}: no answer within {} s",
-            ANSWER.as_secs()
-        ))),
+        let name = id.namespace();
+        let found = within(ANSWER, &doing, objects.get_metadata_opt(&name)).await?;
+        let Some(found) = found else { continue };
+        if found.metadata.deletion_timestamp.is_none() {
+            // Made by a request whose answer was lost.
+            if belongs(&found.metadata, site.mark.run.as_str()) {
+                return Ok(());
+            }
+            site.ledger.gone(&entry);
+            let hint = "run again: the tenant is then used as it is";
+            return Err(
+                HarnessError::new(format!("{doing}: somebody made it since this run began")).hint(hint),
+            );
+        }
+        if tokio::time::Instant::now() > deadline {
+            site.ledger.gone(&entry);
+            return Err(still_going(&name, site.settings.start_within));
+        }
+        if !std::mem::replace(&mut told, true) {
+            site.events
+                .notice(format!("tenant {id} is being deleted: waiting until it is gone"));
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
+}
+
+fn still_going(namespace: &str, waited: Duration) -> HarnessError {
+    let seconds = waited.as_secs();
+    HarnessError::new(format!(
+        "namespace {namespace} was being deleted when the run began, and is still there after {seconds} s"
+    ))
+    .hint(format!(
+        "`kubectl get namespace {namespace} -o jsonpath='{{.status.conditions}}'` says what holds it; or choose other tenants with --tenants"
+    ))
 }
 
 async fn find_workloads(site: Arc<Site>, id: TenantId, tenant: Slot<()>) -> Result<Workloads, HarnessError> {
     tenant.await?;
-    let found = workloads::await_serving(&site.cluster.client, site.tenant(&id)?).await?;
+    let found = {
+        let (client, limit) = (&site.cluster.client, site.settings.start_within);
+        workloads::await_serving(client, site.tenant(&id)?, limit).await?
+    };
     let state = if found.not_ready.is_none() {
         "serve"
     } else {
@@ -429,7 +464,7 @@ async fn start_job(site: &Site, id: TenantId) -> Result<Agent, HarnessError> {
     site.ledger.create(client, agent.job()).await?;
     let pods = Api::namespaced(client.clone(), &namespace);
     let pod = within(
-        AGENT_READY,
+        site.settings.start_within,
         format!("await the pod of job {} in namespace {namespace}", names::JOB),
         pod::of_job(&pods, names::JOB),
     )
@@ -530,15 +565,12 @@ async fn await_agent(
 ) -> Result<Agent, HarnessError> {
     let client = &site.cluster.client;
     let pods = Api::namespaced(client.clone(), &namespace);
-    let started = within(
-        AGENT_READY,
-        format!("await pod {name} in namespace {namespace}"),
-        pod::await_started(&pods, &name),
-    );
+    let started = pod::await_started(&pods, &name, site.settings.start_within);
     let pod::Started { ip, node } = started
         .await
         .map_err(|error| pod::advise(error, &site.settings.agent_image))?;
-    let agent = Agent::new(client.clone(), place, namespace, name, ip, node);
+    let agent = Agent::new(client.clone(), place, namespace, name, ip, node)
+        .counting(Arc::clone(&site.cluster.retries));
     await_listening(&agent).await?;
     Ok(agent)
 }

@@ -11,9 +11,6 @@ use provisioner::tenant::Stamp;
 use provisioner::{Manifest, NotReady, Silent, Templates, Tenant};
 use std::time::Duration;
 
-/// How long API and worker may take to serve: images are on the node.
-const SERVING: Duration = Duration::from_secs(60);
-
 /// A pod of a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkloadPod {
@@ -44,11 +41,15 @@ pub struct Workloads {
     pub not_ready: Option<NotReady>,
 }
 
-/// Waits until a tenant serves, or the time for it is over, and looks at what is there.
+/// Waits until a tenant serves, or the limit of time for it is over, and looks at what is there.
 ///
 /// # Errors
 /// The API server does not say what is there.
-pub async fn await_serving(client: &kube::Client, tenant: &Tenant) -> Result<Workloads, HarnessError> {
+pub async fn await_serving(
+    client: &kube::Client,
+    tenant: &Tenant,
+    limit: Duration,
+) -> Result<Workloads, HarnessError> {
     let rendered = provisioner::render(tenant, &Templates::embedded(), &Stamp::default());
     let rendered =
         rendered.map_err(|error| HarnessError::during(format!("render tenant {}", tenant.id), &error))?;
@@ -57,7 +58,7 @@ pub async fn await_serving(client: &kube::Client, tenant: &Tenant) -> Result<Wor
         .into_iter()
         .filter(|manifest| matches!(manifest.kind.kind, "Deployment" | "Service"))
         .collect();
-    let not_ready = provisioner::ready::wait_ready_for(client, &tenant.id, &workloads, SERVING, &Silent)
+    let not_ready = provisioner::ready::wait_ready_for(client, &tenant.id, &workloads, limit, &Silent)
         .await
         .err();
     Ok(Workloads {

@@ -5,7 +5,7 @@ use crate::check::{Check, CheckInfo, Footprint, Profile, Schedule, Severity};
 use crate::context::Context;
 use crate::error::HarnessError;
 use crate::ledger::Entry;
-use crate::removal;
+use crate::removal::{self, Leftover};
 use crate::resource::Resource;
 use crate::subject::{self, Subject};
 use crate::verdict::{Control, Observation, Observed, Verdict, judge_denied, prove};
@@ -51,7 +51,7 @@ impl Check for Prov14 {
         async move {
             let before = cx.before_clean_up.get().cloned();
             let before = before.unwrap_or_else(|| Err(HarnessError::new("nobody looked before clean-up")));
-            let found = removal::of_run(&cx.site.cluster.client, cx.site.mark.run.as_str()).await?;
+            let found = removal::left_by(&cx.site.cluster.client, cx.site.mark.run.as_str()).await?;
             Ok(judge(before.map_err(|error| error.what), &found))
         }
         .boxed()
@@ -68,7 +68,9 @@ pub(crate) fn seen_before(found: &[Entry], ledger: &[Entry]) -> Result<usize, Ha
     }
 }
 
-fn judge(before: Result<usize, String>, after: &[Entry]) -> Verdict {
+/// What is there still and may stay is a failure. What is being deleted, and held by nothing but a node or a controller that does not do its
+/// work, is no doing of the run's, and not known to go either.
+fn judge(before: Result<usize, String>, after: &[Leftover]) -> Verdict {
     let holds = match before {
         Ok(0) => Err("it found nothing of this run then, though there was something".to_owned()),
         Ok(count) => Ok(format!("all {count} object(s) of this run found before clean-up")),
@@ -80,9 +82,13 @@ fn judge(before: Result<usize, String>, after: &[Entry]) -> Verdict {
     };
     let mut probes: Vec<Observed> = after
         .iter()
-        .map(|entry| Observed {
-            what: entry.to_string(),
-            observation: Observation::Reached("still there".to_owned()),
+        .map(|leftover| Observed {
+            what: leftover.entry.to_string(),
+            observation: if leftover.going {
+                Observation::Broken("its deletion was accepted, and is not carried out yet".to_owned())
+            } else {
+                Observation::Reached("still there".to_owned())
+            },
         })
         .collect();
     if probes.is_empty() {
@@ -103,8 +109,9 @@ fn judge(before: Result<usize, String>, after: &[Entry]) -> Verdict {
             mut findings,
             observed,
         } => {
-            for (finding, entry) in findings.iter_mut().zip(after) {
-                finding.expected = format!("{entry} is gone");
+            let staying = after.iter().filter(|leftover| !leftover.going);
+            for (finding, leftover) in findings.iter_mut().zip(staying) {
+                finding.expected = format!("{} is gone", leftover.entry);
             }
             Verdict::Failed { findings, observed }
         }
@@ -126,14 +133,25 @@ mod tests {
         }
     }
 
+    fn left(going: bool) -> Leftover {
+        Leftover {
+            entry: entry(),
+            run: "0a1b2c3d".into(),
+            expires: None,
+            going,
+        }
+    }
+
     #[rstest]
     #[case::clean(Ok(12), vec![], "passed")]
-    #[case::a_leftover(Ok(12), vec![entry()], "failed")]
+    #[case::a_leftover(Ok(12), vec![left(false)], "failed")]
+    #[case::a_node_that_does_not_do_its_work(Ok(12), vec![left(true)], "inconclusive")]
+    #[case::one_of_each(Ok(12), vec![left(true), left(false)], "failed")]
     #[case::a_search_that_sees_nothing(Ok(0), vec![], "inconclusive")]
     #[case::a_search_that_failed(Err("list pods: 500".to_owned()), vec![], "inconclusive")]
     fn nothing_found_counts_only_for_a_search_that_finds(
         #[case] before: Result<usize, String>,
-        #[case] after: Vec<Entry>,
+        #[case] after: Vec<Leftover>,
         #[case] expected: &str,
     ) {
         assert_eq!(judge(before, &after).word(), expected);
@@ -152,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_leftover_is_named() {
-        let Verdict::Failed { findings, .. } = judge(Ok(1), &[entry()]) else {
+        let Verdict::Failed { findings, .. } = judge(Ok(1), &[left(false)]) else {
             panic!("expected a failure")
         };
         assert_eq!(findings[0].expected, "pod p in namespace n is gone");

@@ -128,7 +128,8 @@ fn used_up(tenant: &Tenant, there: &Census) -> Cause {
             promised(tenant)
         ),
         hint: Some(
-            "run again when the tenant has fewer pods, or with test tenants of their own (--tenants)".to_owned(),
+            "run again when the tenant has fewer pods, or with test tenants of their own (--tenants)"
+                .to_owned(),
         ),
     }
 }
@@ -238,10 +239,15 @@ async fn fill(cx: &Context, tenant: &Tenant, room: usize) -> Filled {
     let beyond = beyond(cx, tenant, room).await;
     let (mut controls, mut findings) = (Vec::new(), Vec::new());
     for (number, answer) in answers {
-        let claim = format!("{}: pod {number} of the {room} that are left is admitted", tenant.id);
+        let claim = format!(
+            "{}: pod {number} of the {room} that are left is admitted",
+            tenant.id
+        );
         let holds = match answer {
             Answer::Admitted => Ok("admitted".to_owned()),
-            Answer::Refused(Denial::Quota { name, dimensions }) if dimensions.iter().any(|each| each == "pods") => {
+            Answer::Refused(Denial::Quota { name, dimensions })
+                if dimensions.iter().any(|each| each == "pods") =>
+            {
                 findings.push(Finding {
                     expected: format!("{claim}: {} promised", promised(tenant)),
                     seen: format!("quota {name} refused it"),
@@ -265,7 +271,10 @@ async fn patiently(cx: &Context, tenant: &Tenant, number: usize) -> (usize, Answ
     let deadline = Instant::now() + FOLLOWS_WITHIN / 2;
     loop {
         let answer = make(cx, tenant, number).await;
-        let refused = matches!(&answer, Answer::Refused(Denial::Quota { .. } | Denial::Content(409)));
+        let refused = matches!(
+            &answer,
+            Answer::Refused(Denial::Quota { .. } | Denial::Content(409))
+        );
         if !refused || Instant::now() > deadline {
             let room = census(cx, tenant)
                 .await
@@ -273,7 +282,10 @@ async fn patiently(cx: &Context, tenant: &Tenant, number: usize) -> (usize, Answ
             return match (answer, room) {
                 (Answer::Admitted, _) => (number, Answer::Admitted),
                 (answer, Ok(true)) => (number, answer),
-                (_, Ok(false)) => (number, Answer::Unknown("pods of the tenant's own took its place".to_owned())),
+                (_, Ok(false)) => (
+                    number,
+                    Answer::Unknown("pods of the tenant's own took its place".to_owned()),
+                ),
                 (_, Err(error)) => (number, Answer::Unknown(error.to_string())),
             };
         }

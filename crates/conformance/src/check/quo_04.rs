@@ -133,10 +133,19 @@ async fn probe(cx: &Context, tenant: &Tenant, container: Container, missing: Vec
     let observation = match quota::dry_run(cx, tenant, pod(cx, tenant, container, &missing)).await {
         Err(error) => Observation::Broken(error.to_string()),
         Ok(Err(denial)) => refused(&denial, &keys),
-        Ok(Ok(pod)) => bounded(&pod.data["spec"][container.list()][0]["resources"], tenant, &missing),
+        Ok(Ok(pod)) => bounded(
+            &pod.data["spec"][container.list()][0]["resources"],
+            tenant,
+            &missing,
+        ),
     };
     Observed {
-        what: format!("{}: unbounded {} of {}", tenant.id, keys.join(", "), container.word()),
+        what: format!(
+            "{}: unbounded {} of {}",
+            tenant.id,
+            keys.join(", "),
+            container.word()
+        ),
         observation,
     }
 }

@@ -72,7 +72,11 @@ async fn judge(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError>
     let (quotas, ranges) = names(cx, tenant).await?;
     let namespace = tenant.namespace();
     let mut asked = Vec::new();
-    for (resource, names) in [(QUOTAS, &quotas), (QUOTA_STATUS, &quotas), (LIMIT_RANGES, &ranges)] {
+    for (resource, names) in [
+        (QUOTAS, &quotas),
+        (QUOTA_STATUS, &quotas),
+        (LIMIT_RANGES, &ranges),
+    ] {
         asked.extend(accesses(tenant, &namespace, resource, names));
     }
     let probes = access::ask_all(&client, asked, site).await;
@@ -87,8 +91,16 @@ async fn names(cx: &Context, tenant: &TenantId) -> Result<(Vec<String>, Vec<Stri
     let quotas = Api::<ResourceQuota>::namespaced(client.clone(), &namespace);
     let ranges = Api::<LimitRange>::namespaced(client.clone(), &namespace);
     let (quotas, ranges) = futures::try_join!(
-        within(ANSWER, format!("list resourcequotas in namespace {namespace}"), quotas.list(&all)),
-        within(ANSWER, format!("list limitranges in namespace {namespace}"), ranges.list(&all)),
+        within(
+            ANSWER,
+            format!("list resourcequotas in namespace {namespace}"),
+            quotas.list(&all)
+        ),
+        within(
+            ANSWER,
+            format!("list limitranges in namespace {namespace}"),
+            ranges.list(&all)
+        ),
     )?;
     let (mut quota_names, mut range_names) = (vec![own.clone()], vec![own]);
     quota_names.extend(quotas.items.iter().map(ResourceExt::name_any));
@@ -111,7 +123,10 @@ fn accesses<'a>(
             format!(" {name}")
         };
         let what = format!("sa-{tenant} may {verb} {resource}{one} in {namespace}");
-        asked.push((what, Access::new(verb, resource, Some(namespace), name).with(body)));
+        asked.push((
+            what,
+            Access::new(verb, resource, Some(namespace), name).with(body),
+        ));
     };
     let stale = json!({ "metadata": { "uid": NOBODYS_UID, "resourceVersion": "1" } });
     let options = json!({ "preconditions": { "uid": NOBODYS_UID } });

@@ -82,7 +82,12 @@ async fn judge(cx: &Context, from: &TenantId, to: &TenantId) -> Result<Verdict, 
 }
 
 /// Every verb on every resource, once.
-async fn ask_everything(cx: &Context, client: &kube::Client, from: &TenantId, to: &TenantId) -> Vec<Observed> {
+async fn ask_everything(
+    cx: &Context,
+    client: &kube::Client,
+    from: &TenantId,
+    to: &TenantId,
+) -> Vec<Observed> {
     let (site, namespace) = (&cx.site, to.namespace());
     let (mark, name) = (&site.mark, site.mark.run.owner());
     let mut asked = Vec::new();

@@ -184,10 +184,21 @@ async fn use_rights(
 }
 
 /// The life of one object, by the tenant's own hand.
-async fn live(cx: &Context, client: &kube::Client, tenant: &TenantId, resource: ApiResource) -> Vec<Observed> {
+async fn live(
+    cx: &Context,
+    client: &kube::Client,
+    tenant: &TenantId,
+    resource: ApiResource,
+) -> Vec<Observed> {
     let (site, namespace) = (&cx.site, tenant.namespace());
     let name = site.mark.run.object("rights");
-    let mut object = compliant(resource, &name, &namespace, &site.mark, &site.settings.agent_image);
+    let mut object = compliant(
+        resource,
+        &name,
+        &namespace,
+        &site.mark,
+        &site.settings.agent_image,
+    );
     let mut observed = Vec::new();
     for verb in ["create", "get", "list", "watch", "update", "patch", "delete"] {
         let mut access = Access::new(verb, resource, Some(&namespace), &name);

@@ -12,8 +12,8 @@ use crate::rules::{self, Rule};
 use crate::stage::Site;
 use crate::subject::{self, Subject};
 use crate::verdict::{Cause, Control, Finding, Observation, Observed, Verdict, judge_denied, prove};
-use futures::future::{self, BoxFuture};
 use futures::FutureExt;
+use futures::future::{self, BoxFuture};
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use provisioner::kinds::Scope;
 use provisioner::{Manifest, Stamp, Templates, Tenant, TenantId};
@@ -76,11 +76,20 @@ const HELD_IN_PART: [(&[&str], ApiResource); 4] = [
 const NOT_HELD: [(&str, ApiResource); 8] = [
     ("list", ApiResource::core("nodes")),
     ("list", ApiResource::core("persistentvolumes")),
-    ("create", ApiResource::of("rbac.authorization.k8s.io/v1", "clusterroles")),
-    ("create", ApiResource::of("rbac.authorization.k8s.io/v1", "clusterrolebindings")),
     (
         "create",
-        ApiResource::of("admissionregistration.k8s.io/v1", "validatingwebhookconfigurations"),
+        ApiResource::of("rbac.authorization.k8s.io/v1", "clusterroles"),
+    ),
+    (
+        "create",
+        ApiResource::of("rbac.authorization.k8s.io/v1", "clusterrolebindings"),
+    ),
+    (
+        "create",
+        ApiResource::of(
+            "admissionregistration.k8s.io/v1",
+            "validatingwebhookconfigurations",
+        ),
     ),
     (
         "create",
@@ -120,7 +129,11 @@ impl Check for Rbac15 {
         tenants.iter().cloned().map(Resource::Tenant).collect()
     }
 
-    fn run<'a>(&self, cx: &'a Context, _subject: &'a Subject) -> BoxFuture<'a, Result<Verdict, HarnessError>> {
+    fn run<'a>(
+        &self,
+        cx: &'a Context,
+        _subject: &'a Subject,
+    ) -> BoxFuture<'a, Result<Verdict, HarnessError>> {
         async move { judge(cx).await }.boxed()
     }
 }
@@ -182,7 +195,12 @@ async fn impersonate(cx: &Context, groups: &[&str]) -> Result<Result<kube::Clien
             }));
         }
         Ok(Err(error)) => return Err(HarnessError::during(doing, &error)),
-        Err(_) => return Err(HarnessError::new(format!("{doing}: no answer within {} s", ANSWER.as_secs()))),
+        Err(_) => {
+            return Err(HarnessError::new(format!(
+                "{doing}: no answer within {} s",
+                ANSWER.as_secs()
+            )));
+        }
     };
     let expected: BTreeSet<&str> = groups.iter().copied().chain([AUTHENTICATED]).collect();
     let seen: BTreeSet<&str> = info.groups.iter().flatten().map(String::as_str).collect();
@@ -205,7 +223,11 @@ fn words(groups: &[&str]) -> String {
 }
 
 /// All that a member must be let through to in one tenant: what was tried, and what came of it.
-async fn use_rights(cx: &Context, member: &kube::Client, tenant: &Tenant) -> Result<Vec<Observed>, HarnessError> {
+async fn use_rights(
+    cx: &Context,
+    member: &kube::Client,
+    tenant: &Tenant,
+) -> Result<Vec<Observed>, HarnessError> {
     let (site, namespace) = (&cx.site, tenant.namespace());
     let nothing = site.mark.run.object("nothing");
     let mut asked = vec![
@@ -217,7 +239,11 @@ async fn use_rights(cx: &Context, member: &kube::Client, tenant: &Tenant) -> Res
         asked.push(claim("delete", resource, Some(&namespace), &nothing));
     }
     for (verbs, resource) in HELD_IN_PART {
-        asked.extend(verbs.iter().map(|verb| claim(verb, resource, Some(&namespace), &nothing)));
+        asked.extend(
+            verbs
+                .iter()
+                .map(|verb| claim(verb, resource, Some(&namespace), &nothing)),
+        );
     }
     let manifests = provisioner::render(tenant, &Templates::embedded(), &Stamp::default())
         .map_err(|error| HarnessError::during(format!("render tenant {}", tenant.id), &error))?;
@@ -256,15 +282,16 @@ async fn apply(site: &Site, member: &kube::Client, manifest: &Manifest, namespac
     };
     let patch = Patch::Apply(&manifest.object);
     let _turn = site.cluster.pace.one_of_many().await;
-    let observation = match tokio::time::timeout(ANSWER, objects.patch(manifest.name(), &params, &patch)).await {
-        Ok(Ok(_)) => Observation::Reached("allowed".to_owned()),
-        Ok(Err(kube::Error::Api(status))) => match classify(&status) {
-            Denial::Escalation => Observation::Denied("RBAC's guard against escalation".to_owned()),
-            denial => denial.as_authorization(&status.message),
-        },
-        Ok(Err(error)) => Observation::Broken(chain(&error)),
-        Err(_) => Observation::Broken(format!("no answer within {} s", ANSWER.as_secs())),
-    };
+    let observation =
+        match tokio::time::timeout(ANSWER, objects.patch(manifest.name(), &params, &patch)).await {
+            Ok(Ok(_)) => Observation::Reached("allowed".to_owned()),
+            Ok(Err(kube::Error::Api(status))) => match classify(&status) {
+                Denial::Escalation => Observation::Denied("RBAC's guard against escalation".to_owned()),
+                denial => denial.as_authorization(&status.message),
+            },
+            Ok(Err(error)) => Observation::Broken(chain(&error)),
+            Err(_) => Observation::Broken(format!("no answer within {} s", ANSWER.as_secs())),
+        };
     Observed {
         what: format!("a member of {GROUP} may apply {}", manifest.reference()),
         observation,
@@ -296,8 +323,13 @@ fn sorted(tenant: &TenantId, observed: Vec<Observed>) -> (Control, Vec<Finding>)
     };
     if missing.len() == all {
         missing = vec![Finding {
-            expected: format!("members of {GROUP} have the platform's rights in {}", tenant.namespace()),
-            seen: format!("none: {all} of {all} requests denied; the ClusterRole is not there, or not bound to this group"),
+            expected: format!(
+                "members of {GROUP} have the platform's rights in {}",
+                tenant.namespace()
+            ),
+            seen: format!(
+                "none: {all} of {all} requests denied; the ClusterRole is not there, or not bound to this group"
+            ),
         }];
     }
     (control, missing)
@@ -314,7 +346,10 @@ async fn listed(member: &kube::Client, tenant: &TenantId) -> Result<Vec<Finding>
 }
 
 fn promised_but_missing(rules: &[Rule], namespace: &str) -> Option<Finding> {
-    let whole = HELD.iter().chain([&NAMESPACES]).map(|resource| (&VERBS[..], *resource));
+    let whole = HELD
+        .iter()
+        .chain([&NAMESPACES])
+        .map(|resource| (&VERBS[..], *resource));
     let missing: Vec<String> = whole
         .chain(HELD_IN_PART)
         .flat_map(|(verbs, resource)| verbs.iter().map(move |verb| (*verb, resource)))
@@ -333,19 +368,27 @@ fn promised_but_missing(rules: &[Rule], namespace: &str) -> Option<Finding> {
 
 fn held_but_forbidden(rules: &[Rule]) -> Option<Finding> {
     let leads_up = |rule: &&Rule| {
-        [&rule.verb, &rule.group, &rule.resource].into_iter().any(|part| part == "*")
+        [&rule.verb, &rule.group, &rule.resource]
+            .into_iter()
+            .any(|part| part == "*")
             || ["escalate", "bind", "impersonate"].contains(&rule.verb.as_str())
             || rule.resource == "nodes/proxy"
     };
     let forbidden: Vec<String> = rules.iter().filter(leads_up).map(ToString::to_string).collect();
     (!forbidden.is_empty()).then(|| Finding {
-        expected: format!("the rights of {GROUP} hold no wildcard, escalate, bind, impersonate or nodes/proxy"),
+        expected: format!(
+            "the rights of {GROUP} hold no wildcard, escalate, bind, impersonate or nodes/proxy"
+        ),
         seen: forbidden.join(", "),
     })
 }
 
 /// What must be refused to a member.
-async fn not_held(cx: &Context, member: &kube::Client, tenants: &[Tenant]) -> Result<Vec<Observed>, HarnessError> {
+async fn not_held(
+    cx: &Context,
+    member: &kube::Client,
+    tenants: &[Tenant],
+) -> Result<Vec<Observed>, HarnessError> {
     let nothing = cx.site.mark.run.object("nothing");
     let node = cx.site.cluster.nodes.first().map_or("node", String::as_str);
     let mut asked: Vec<(String, Access<'_>)> = NOT_HELD
@@ -396,21 +439,26 @@ async fn escalations(cx: &Context, member: &kube::Client, namespace: &str, name:
         "roleRef": { "apiGroup": api, "kind": "ClusterRole", "name": "cluster-admin" },
         "subjects": [{ "apiGroup": api, "kind": "Group", "name": GROUP }],
     });
-    let tried = [("a Role of all rights", ROLES, role), ("a binding to cluster-admin", BINDINGS, binding)];
-    future::join_all(tried.map(|(word, resource, body): (&str, ApiResource, Value)| async move {
-        let access = Access::new("create", resource, Some(namespace), name).with(body);
-        let observation = match access::send(member, &access, &cx.site).await {
-            Ok(_) => Observation::Reached("allowed".to_owned()),
-            Err(access::Refusal::Refused(Denial::Escalation, _)) => {
-                Observation::Denied("RBAC's guard against escalation".to_owned())
+    let tried = [
+        ("a Role of all rights", ROLES, role),
+        ("a binding to cluster-admin", BINDINGS, binding),
+    ];
+    future::join_all(
+        tried.map(|(word, resource, body): (&str, ApiResource, Value)| async move {
+            let access = Access::new("create", resource, Some(namespace), name).with(body);
+            let observation = match access::send(member, &access, &cx.site).await {
+                Ok(_) => Observation::Reached("allowed".to_owned()),
+                Err(access::Refusal::Refused(Denial::Escalation, _)) => {
+                    Observation::Denied("RBAC's guard against escalation".to_owned())
+                }
+                Err(refusal) => refusal.as_authorization(),
+            };
+            Observed {
+                what: format!("a member of {GROUP} may create {word} in {namespace}"),
+                observation,
             }
-            Err(refusal) => refusal.as_authorization(),
-        };
-        Observed {
-            what: format!("a member of {GROUP} may create {word} in {namespace}"),
-            observation,
-        }
-    }))
+        }),
+    )
     .await
 }
 

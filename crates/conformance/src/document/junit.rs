@@ -325,7 +325,11 @@ fn properties(report: &Report) -> Vec<(&'static str, String)> {
         .times
         .iter()
         .map(|(part, took)| (*part, format!("{:.3} s", took.as_secs_f64())));
-    properties.into_iter().chain(times).collect()
+    let retried = report
+        .retried
+        .iter()
+        .map(|retried| ("retried", retried.to_string()));
+    properties.into_iter().chain(times).chain(retried).collect()
 }
 
 fn write_properties(

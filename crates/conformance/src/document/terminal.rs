@@ -88,7 +88,7 @@ pub fn line(event: &Event, elapsed: Duration) -> Option<String> {
         Event::Interrupted(by) => Some(format!(
             "{at}  {YELLOW}{by}{YELLOW:#}: stopping, then cleaning up; once more to leave at once"
         )),
-        Event::Started(_) | Event::Took(..) | Event::Ended => None,
+        Event::Started(_) | Event::Took(..) | Event::Retried(_) | Event::Ended => None,
     }
 }
 
@@ -133,7 +133,7 @@ fn finished(at: &str, item: &str, verdict: &Verdict, took: Duration) -> String {
     text
 }
 
-/// The end: what did not pass once more, and the verdict.
+/// The end: what did not pass once more, what was asked again, and the verdict.
 pub fn closing(report: &Report, took: Duration) -> String {
     let mut text = String::new();
     for result in &report.results {
@@ -157,6 +157,9 @@ pub fn closing(report: &Report, took: Duration) -> String {
                 result.name
             );
         }
+    }
+    for retried in &report.retried {
+        let _ = writeln!(text, "  {YELLOW}note{YELLOW:#}  {retried}");
     }
     let style = match report.ending() {
         Ending::Conformant => GREEN.bold(),

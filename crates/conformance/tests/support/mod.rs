@@ -8,14 +8,17 @@
     reason = "a test stops at the first surprise"
 )]
 
+pub mod proxy;
+pub mod verdicts;
+
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::gvk::GroupVersionKind;
 use kube::{Client, ResourceExt};
 use provisioner::tenant::Stamp;
 use provisioner::{ApplyOptions, DeleteOptions, Silent, Templates, Tenant, TenantId};
-use quick_xml::Reader;
-use quick_xml::events::Event;
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -28,6 +31,10 @@ pub fn cluster() -> String {
 }
 
 pub async fn client() -> Client {
+    connection().await.client
+}
+
+pub async fn connection() -> provisioner::Connection {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let options = provisioner::ConnectOptions {
         context: Some(cluster()),
@@ -41,7 +48,7 @@ pub async fn client() -> Client {
         .apiserver_version()
         .await
         .expect("reach the test cluster");
-    connection.client
+    connection
 }
 
 /// `conformance` with these arguments; ledgers go to a directory of the test's.
@@ -62,6 +69,10 @@ pub struct Outcome {
     pub inconclusive: BTreeSet<String>,
     pub skipped: BTreeSet<String>,
     pub passed: BTreeSet<String>,
+    /// What the report says of each item that is not passed, and of the run itself: first line and text.
+    pub causes: BTreeMap<String, String>,
+    /// What was asked again, by the report.
+    pub retried: BTreeSet<String>,
     pub text: String,
 }
 
@@ -91,13 +102,15 @@ fn text(output: &Output) -> String {
     )
 }
 
-fn outcome(output: &Output, junit: &Path) -> Outcome {
+pub fn outcome(output: &Output, junit: &Path) -> Outcome {
     let mut outcome = Outcome {
         code: output.status.code().unwrap_or(-1),
         failed: BTreeSet::new(),
         inconclusive: BTreeSet::new(),
         skipped: BTreeSet::new(),
         passed: BTreeSet::new(),
+        causes: BTreeMap::new(),
+        retried: BTreeSet::new(),
         text: text(output),
     };
     let xml = std::fs::read_to_string(junit).unwrap_or_default();
@@ -110,22 +123,42 @@ fn outcome(output: &Output, junit: &Path) -> Outcome {
             Event::Start(start) | Event::Empty(start) => {
                 let set = match start.name().as_ref() {
                     b"testcase" => {
-                        let name = start.try_get_attribute("name").unwrap().unwrap();
-                        case = String::from_utf8_lossy(&name.value).replace("&gt;", ">");
+                        case = attribute(&start, "name");
                         outcome.passed.insert(case.clone());
                         continue;
                     }
                     b"failure" => &mut outcome.failed,
                     b"error" => &mut outcome.inconclusive,
                     b"skipped" => &mut outcome.skipped,
+                    b"property" if attribute(&start, "name") == "retried" => {
+                        outcome.retried.insert(attribute(&start, "value"));
+                        continue;
+                    }
                     _ => continue,
                 };
                 set.insert(case.clone());
                 outcome.passed.remove(&case);
+                outcome.causes.insert(case.clone(), attribute(&start, "message"));
+            }
+            Event::CData(text) => {
+                let text = String::from_utf8_lossy(&text).into_owned();
+                if let Some(cause) = outcome.causes.get_mut(&case) {
+                    cause.push_str(&text);
+                }
             }
             _ => {}
         }
     }
+}
+
+fn attribute(start: &BytesStart<'_>, name: &str) -> String {
+    let found = start.try_get_attribute(name).unwrap();
+    found.map_or_else(String::new, |found| {
+        found
+            .normalized_value(XmlVersion::Implicit1_0)
+            .unwrap()
+            .into_owned()
+    })
 }
 
 pub fn tenant(id: &str) -> TenantId {

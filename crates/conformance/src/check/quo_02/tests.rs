@@ -16,7 +16,10 @@ use std::sync::{Arc, Mutex};
 #[case::on_its_way_out(json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" }, "status": { "phase": "Running" } }), (0, 1))]
 fn pods_are_counted_as_a_quota_does(#[case] pod: Value, #[case] expected: (usize, usize)) {
     let mut object = json!({ "metadata": {} });
-    object.as_object_mut().unwrap().extend(pod.as_object().unwrap().clone());
+    object
+        .as_object_mut()
+        .unwrap()
+        .extend(pod.as_object().unwrap().clone());
     let census = Census::of(&[serde_json::from_value(object).unwrap()]);
     assert_eq!((census.there, census.leaving), expected);
 }
@@ -46,7 +49,9 @@ struct Fake {
 fn fake(there: usize, hard: Option<usize>) -> Fake {
     Fake {
         hard,
-        pods: Arc::new(Mutex::new((0..there).map(|number| format!("own-{number}")).collect())),
+        pods: Arc::new(Mutex::new(
+            (0..there).map(|number| format!("own-{number}")).collect(),
+        )),
         instead: None,
         stuck: None,
         shrinks: false,
@@ -62,10 +67,15 @@ impl Fake {
             ("GET", "resourcequotas") => {
                 let used = json!({ "pods": self.stuck.unwrap_or(pods.len()).to_string() });
                 let quota = json!({ "metadata": { "name": "q" }, "status": { "used": used } });
-                ok(&json!({ "metadata": {}, "items": self.hard.map(|_| quota).into_iter().collect::<Vec<_>>() }))
+                ok(
+                    &json!({ "metadata": {}, "items": self.hard.map(|_| quota).into_iter().collect::<Vec<_>>() }),
+                )
             }
             ("GET", "pods") => {
-                let items: Vec<Value> = pods.iter().map(|name| json!({ "metadata": { "name": name } })).collect();
+                let items: Vec<Value> = pods
+                    .iter()
+                    .map(|name| json!({ "metadata": { "name": name } }))
+                    .collect();
                 ok(&json!({ "metadata": {}, "items": items }))
             }
             ("POST", "pods") => {
@@ -116,6 +126,13 @@ async fn the_number_of_pods_is_judged_by_the_quotas_own_refusal(
     let (seen, all) = judged(&Quo02, move |asked| server.answer(asked)).await;
     assert_eq!(seen, word, "{all}");
     assert!(all.contains(text), "{all}");
-    let left: Vec<String> = fake.pods.lock().unwrap().iter().filter(|name| name.contains("fill")).cloned().collect();
+    let left: Vec<String> = fake
+        .pods
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|name| name.contains("fill"))
+        .cloned()
+        .collect();
     assert_eq!(left, Vec::<String>::new(), "all of the run's pods go at once");
 }

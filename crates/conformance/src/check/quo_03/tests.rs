@@ -9,10 +9,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[rstest]
-#[case::refused_by_the_quota("ephemeral volume scratch: create PVC p-scratch: persistentvolumeclaims \"p-scratch\" is forbidden: exceeded quota: q, requested: requests.storage=20481Mi, used: requests.storage=0, limited: requests.storage=20Gi", Some("denied"))]
-#[case::refused_for_another_dimension("ephemeral volume scratch: create PVC p-scratch: persistentvolumeclaims \"p-scratch\" is forbidden: exceeded quota: q, requested: persistentvolumeclaims=1, used: persistentvolumeclaims=0, limited: persistentvolumeclaims=0", Some("broken"))]
-#[case::refused_by_something_else("ephemeral volume scratch: create PVC p-scratch: persistentvolumeclaims \"p-scratch\" is forbidden: admission webhook \"w\" denied the request: no", Some("broken"))]
-#[case::not_made_for_another_reason("ephemeral volume scratch: create PVC p-scratch: etcdserver: request timed out", Some("broken"))]
+#[case::refused_by_the_quota(
+    "ephemeral volume scratch: create PVC p-scratch: persistentvolumeclaims \"p-scratch\" is forbidden: exceeded quota: q, requested: requests.storage=20481Mi, used: requests.storage=0, limited: requests.storage=20Gi",
+    Some("denied")
+)]
+#[case::refused_for_another_dimension(
+    "ephemeral volume scratch: create PVC p-scratch: persistentvolumeclaims \"p-scratch\" is forbidden: exceeded quota: q, requested: persistentvolumeclaims=1, used: persistentvolumeclaims=0, limited: persistentvolumeclaims=0",
+    Some("broken")
+)]
+#[case::refused_by_something_else(
+    "ephemeral volume scratch: create PVC p-scratch: persistentvolumeclaims \"p-scratch\" is forbidden: admission webhook \"w\" denied the request: no",
+    Some("broken")
+)]
+#[case::not_made_for_another_reason(
+    "ephemeral volume scratch: create PVC p-scratch: etcdserver: request timed out",
+    Some("broken")
+)]
 #[case::another_event("0/1 nodes are available", None)]
 fn a_pods_events_tell_of_its_claim(#[case] message: &str, #[case] expected: Option<&str>) {
     let word = told(message).map(|observation| match observation {
@@ -54,7 +66,9 @@ impl Fake {
     fn answer(&self, asked: &Asked) -> Response {
         let run = json!({ "ai-agents-platform/run-id": "0a1b2c3d" });
         let there = self.pod.load(Ordering::Relaxed);
-        let over = Dimension::RequestsStorage.promised(&Tenant::standard(TenantId::try_from("a").unwrap())) + 1 > self.hard;
+        let over = Dimension::RequestsStorage.promised(&Tenant::standard(TenantId::try_from("a").unwrap()))
+            + 1
+            > self.hard;
         let claimed = match self.controller {
             Controller::AsTheQuotaSays => there && !over,
             Controller::Unlimited => there,
@@ -70,7 +84,9 @@ impl Fake {
                 if let Some(instead) = self.instead {
                     return instead();
                 }
-                let storage = asked.body["spec"]["resources"]["requests"]["storage"].as_str().unwrap();
+                let storage = asked.body["spec"]["resources"]["requests"]["storage"]
+                    .as_str()
+                    .unwrap();
                 let storage: Quantity = storage.parse().unwrap();
                 if DIMENSION.units(&storage) > self.hard {
                     return quota_403("requests.storage");
@@ -87,8 +103,12 @@ impl Fake {
                 let told = there && over && self.controller == Controller::AsTheQuotaSays;
                 ok(&json!({ "metadata": {}, "items": told.then_some(event).into_iter().collect::<Vec<_>>() }))
             }
-            ("GET", "conformance-0a1b2c3d-storage") if there => ok(&json!({ "metadata": { "annotations": run } })),
-            ("GET", "conformance-0a1b2c3d-storage-scratch") if claimed => ok(&json!({ "metadata": { "labels": run } })),
+            ("GET", "conformance-0a1b2c3d-storage") if there => {
+                ok(&json!({ "metadata": { "annotations": run } }))
+            }
+            ("GET", "conformance-0a1b2c3d-storage-scratch") if claimed => {
+                ok(&json!({ "metadata": { "labels": run } }))
+            }
             ("DELETE", _) => {
                 self.pod.store(false, Ordering::Relaxed);
                 ok(&json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" }))
@@ -100,7 +120,11 @@ impl Fake {
 
 #[rstest]
 #[case::kept(fake(20 * 1024), "passed", "exceeded quota q: requests.storage")]
-#[case::missing(fake(i128::MAX), "failed", "storage-scratch in namespace ai-agents-a was made")]
+#[case::missing(
+    fake(i128::MAX),
+    "failed",
+    "storage-scratch in namespace ai-agents-a was made"
+)]
 #[case::raised_by_one_mebibyte(fake(20 * 1024 + 1), "failed", "PersistentVolumeClaim with requests.storage=20481Mi is denied")]
 #[case::lower_than_promised(fake(1024), "failed", "quota q refused it")]
 #[case::claims_of_pods_are_not_limited(Fake { controller: Controller::Unlimited, ..fake(20 * 1024) }, "failed", "was made")]
@@ -111,7 +135,11 @@ impl Fake {
 #[case::server_error(Fake { instead: Some(|| refuse(500, "InternalError", "etcd")), ..fake(20 * 1024) }, "inconclusive", "500")]
 #[case::no_answer(Fake { instead: Some(silence), ..fake(20 * 1024) }, "inconclusive", "no answer within 15 s")]
 #[tokio::test(start_paused = true)]
-async fn storage_is_judged_by_the_quotas_own_refusals(#[case] fake: Fake, #[case] word: &str, #[case] text: &str) {
+async fn storage_is_judged_by_the_quotas_own_refusals(
+    #[case] fake: Fake,
+    #[case] word: &str,
+    #[case] text: &str,
+) {
     let server = fake.clone();
     let (seen, all) = judged(&Quo03, move |asked| server.answer(asked)).await;
     assert_eq!(seen, word, "{all}");

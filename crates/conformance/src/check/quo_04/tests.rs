@@ -84,7 +84,10 @@ impl Fake {
             for key in Dimension::COMPUTE {
                 let (kind, what) = parts(key);
                 if self.quota && resources[kind][what].is_null() {
-                    let message = format!("pods \"x\" is forbidden: failed quota: q: must specify {} for: inert", key.key());
+                    let message = format!(
+                        "pods \"x\" is forbidden: failed quota: q: must specify {} for: inert",
+                        key.key()
+                    );
                     return refuse(403, "Forbidden", &message);
                 }
             }

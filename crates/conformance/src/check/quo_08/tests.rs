@@ -12,12 +12,12 @@ fn preamble(asked: &Asked, account: &str) -> Option<Response> {
     }
     let own = asked.header("authorization") == Some("Bearer a");
     match (asked.method.as_str(), asked.last()) {
-        ("GET", "resourcequotas") if !own => {
-            Some(ok(&json!({ "metadata": {}, "items": [{ "metadata": { "name": "quota" } }] })))
-        }
-        ("GET", "limitranges") if !own => {
-            Some(ok(&json!({ "metadata": {}, "items": [{ "metadata": { "name": "limits" } }] })))
-        }
+        ("GET", "resourcequotas") if !own => Some(ok(
+            &json!({ "metadata": {}, "items": [{ "metadata": { "name": "quota" } }] }),
+        )),
+        ("GET", "limitranges") if !own => Some(ok(
+            &json!({ "metadata": {}, "items": [{ "metadata": { "name": "limits" } }] }),
+        )),
         ("GET", "pods") if own => Some(ok(&json!({ "items": [] }))),
         ("POST", "pods") if own && asked.is_dry() => Some(ok(&asked.body)),
         _ => None,
@@ -34,7 +34,11 @@ fn preamble(asked: &Asked, account: &str) -> Option<Response> {
 #[case::server_error(|| refuse(500, "InternalError", "etcd"), "inconclusive", "500")]
 #[case::no_answer(silence, "inconclusive", "no answer within 15 s")]
 #[tokio::test(start_paused = true)]
-async fn only_rbacs_own_refusal_passes(#[case] answer: fn() -> Response, #[case] word: &str, #[case] text: &str) {
+async fn only_rbacs_own_refusal_passes(
+    #[case] answer: fn() -> Response,
+    #[case] word: &str,
+    #[case] text: &str,
+) {
     let script = move |asked: &Asked| preamble(asked, ACCOUNT).unwrap_or_else(answer);
     let (seen, all) = judged(&Quo08, script).await;
     assert_eq!(seen, word, "{all}");
@@ -55,13 +59,22 @@ async fn a_right_to_the_one_quota_that_is_there_is_found() {
     };
     let (word, text) = judged(&Quo08, script).await;
     assert_eq!(word, "failed");
-    assert!(text.contains("sa-a may patch resourcequotas quota in ai-agents-a is denied"), "{text}");
+    assert!(
+        text.contains("sa-a may patch resourcequotas quota in ai-agents-a is denied"),
+        "{text}"
+    );
     assert_eq!(text.matches("expected:").count(), 1, "{text}");
 }
 
 #[rstest]
-#[case::lists_nothing("GET", "control did not hold: system:serviceaccount:ai-agents-a:sa-a lists pods")]
-#[case::creates_nothing("POST", "control did not hold: system:serviceaccount:ai-agents-a:sa-a creates a pod")]
+#[case::lists_nothing(
+    "GET",
+    "control did not hold: system:serviceaccount:ai-agents-a:sa-a lists pods"
+)]
+#[case::creates_nothing(
+    "POST",
+    "control did not hold: system:serviceaccount:ai-agents-a:sa-a creates a pod"
+)]
 #[tokio::test(start_paused = true)]
 async fn an_account_that_may_nothing_proves_nothing(#[case] method: &'static str, #[case] text: &str) {
     let script = move |asked: &Asked| {
@@ -77,7 +90,10 @@ async fn an_account_that_may_nothing_proves_nothing(#[case] method: &'static str
 
 #[tokio::test(start_paused = true)]
 async fn somebody_elses_token_proves_nothing() {
-    let (word, text) = judged(&Quo08, |asked| preamble(asked, "system:admin").unwrap_or_else(rbac_403)).await;
+    let (word, text) = judged(&Quo08, |asked| {
+        preamble(asked, "system:admin").unwrap_or_else(rbac_403)
+    })
+    .await;
     assert_eq!(word, "inconclusive");
     assert!(text.contains("the minted token is system:admin's"), "{text}");
 }
@@ -88,9 +104,15 @@ fn what_is_taken_for_more_than_a_dry_run_would_change_nothing() {
     let names = ["q".to_owned()];
     for resource in [QUOTAS, QUOTA_STATUS, LIMIT_RANGES] {
         for (what, access) in accesses(&tenant, "n", resource, &names) {
-            let guarded = access.body.pointer("/preconditions/uid").or(access.body.pointer("/metadata/uid"));
+            let guarded = access
+                .body
+                .pointer("/preconditions/uid")
+                .or(access.body.pointer("/metadata/uid"));
             assert!(!access.really, "{what}");
-            assert!(access.verb == "create" || guarded == Some(&json!(NOBODYS_UID)), "{what}");
+            assert!(
+                access.verb == "create" || guarded == Some(&json!(NOBODYS_UID)),
+                "{what}"
+            );
         }
     }
 }

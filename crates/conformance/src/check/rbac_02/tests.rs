@@ -9,7 +9,12 @@ use std::sync::{Arc, Mutex};
 
 /// What a request asks for: verb and resource, with its subresource.
 fn attributes(asked: &Asked) -> (String, String) {
-    let parts: Vec<&str> = asked.path.split('/').skip_while(|part| *part != "ai-agents-a").skip(1).collect();
+    let parts: Vec<&str> = asked
+        .path
+        .split('/')
+        .skip_while(|part| *part != "ai-agents-a")
+        .skip(1)
+        .collect();
     let resource = match parts.as_slice() {
         [resource, _, subresource] => format!("{resource}/{subresource}"),
         [resource, ..] => (*resource).to_owned(),
@@ -123,7 +128,11 @@ fn no_delete(verb: &str, resource: &str) -> bool {
 #[case::exactly_the_promise(fake(promised), "passed", "114 of 114 denied (RBAC 403)")]
 #[case::everything(fake(|_, _| true), "failed", "sa-a may create roles in ai-agents-a is denied")]
 #[case::exec_by_get(fake(exec_too), "failed", "sa-a may get pods/exec in ai-agents-a is denied")]
-#[case::all_verbs(fake(all_verbs), "failed", "sa-a may deletecollection secrets in ai-agents-a is denied")]
+#[case::all_verbs(
+    fake(all_verbs),
+    "failed",
+    "sa-a may deletecollection secrets in ai-agents-a is denied"
+)]
 #[case::a_verb_too_few(fake(no_patch_of_secrets), "failed", "sa-a may patch secrets in ai-agents-a")]
 #[case::may_not_delete(fake(no_delete), "failed", "sa-a may delete deployments in ai-agents-a")]
 #[case::a_resource_that_nobody_asks_for(Fake { rules: json!([{ "apiGroups": ["example.com"], "resources": ["widgets"], "verbs": ["get"] }]), ..fake(promised) }, "failed", "more: get widgets.example.com")]
@@ -142,7 +151,10 @@ async fn rights_are_exactly_the_promise(#[case] fake: Fake, #[case] word: &str, 
     let (seen, all) = judged(&Rbac02, move |asked| server.answer(asked)).await;
     assert_eq!(seen, word, "{all}");
     assert!(all.contains(text), "{all}");
-    assert!(fake.objects.lock().unwrap().is_empty(), "the run's objects are gone");
+    assert!(
+        fake.objects.lock().unwrap().is_empty(),
+        "the run's objects are gone"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,11 @@ use axum::response::Response;
 use rstest::rstest;
 
 fn rbac_403() -> Response {
-    refuse(403, "Forbidden", "x is forbidden: User \"conformance-0a1b2c3d\" cannot do this")
+    refuse(
+        403,
+        "Forbidden",
+        "x is forbidden: User \"conformance-0a1b2c3d\" cannot do this",
+    )
 }
 
 fn escalation_403() -> Response {
@@ -17,8 +21,13 @@ fn escalation_403() -> Response {
 /// The rights that the platform promises, as the API server lists them.
 fn promised() -> Vec<Value> {
     let rule = |verbs: &[&str], resource: ApiResource| json!({ "apiGroups": [resource.group()], "resources": [resource.name], "verbs": verbs });
-    let whole = HELD.into_iter().chain([NAMESPACES]).map(|resource| rule(&VERBS, resource));
-    whole.chain(HELD_IN_PART.map(|(verbs, resource)| rule(verbs, resource))).collect()
+    let whole = HELD
+        .into_iter()
+        .chain([NAMESPACES])
+        .map(|resource| rule(&VERBS, resource));
+    whole
+        .chain(HELD_IN_PART.map(|(verbs, resource)| rule(verbs, resource)))
+        .collect()
 }
 
 #[derive(Clone)]
@@ -52,27 +61,53 @@ fn fake(bound: &'static str) -> Fake {
 
 impl Fake {
     fn answer(&self, asked: &Asked) -> Response {
-        let groups: Vec<&str> = asked.headers.get_all("impersonate-group").iter().map(|group| group.to_str().unwrap()).collect();
-        let user = asked.header("impersonate-user").expect("every request is somebody else's");
+        let groups: Vec<&str> = asked
+            .headers
+            .get_all("impersonate-group")
+            .iter()
+            .map(|group| group.to_str().unwrap())
+            .collect();
+        let user = asked
+            .header("impersonate-user")
+            .expect("every request is somebody else's");
         let member = groups.contains(&self.bound);
         match asked.last() {
             "selfsubjectreviews" => {
-                let all: Vec<&str> = groups.into_iter().chain([AUTHENTICATED]).chain(self.more_groups.iter().copied()).collect();
+                let all: Vec<&str> = groups
+                    .into_iter()
+                    .chain([AUTHENTICATED])
+                    .chain(self.more_groups.iter().copied())
+                    .collect();
                 let info = json!({ "username": user, "groups": all });
-                self.impersonation.map_or_else(|| ok(&json!({ "metadata": {}, "status": { "userInfo": info } })), |answer| answer())
+                self.impersonation.map_or_else(
+                    || ok(&json!({ "metadata": {}, "status": { "userInfo": info } })),
+                    |answer| answer(),
+                )
             }
             "selfsubjectrulesreviews" => {
                 let rules = if member { self.rules.clone() } else { Vec::new() };
                 let status = json!({ "incomplete": true, "nonResourceRules": [], "resourceRules": rules });
                 ok(&json!({ "metadata": {}, "spec": {}, "status": status }))
             }
-            "selfsubjectaccessreviews" => ok(&json!({ "metadata": {}, "spec": {}, "status": { "allowed": false } })),
+            "selfsubjectaccessreviews" => {
+                ok(&json!({ "metadata": {}, "spec": {}, "status": { "allowed": false } }))
+            }
             _ if !member => (self.refusal)(),
             _ if asked.path.contains(self.also) => ok(&json!({})),
-            _ if NOT_HELD.iter().any(|(_, resource)| asked.path.contains(resource.name)) => rbac_403(),
+            _ if NOT_HELD
+                .iter()
+                .any(|(_, resource)| asked.path.contains(resource.name)) =>
+            {
+                rbac_403()
+            }
             "roles" | "rolebindings" if asked.method == "POST" && !self.escalates => escalation_403(),
             _ => {
-                assert!(asked.method == "GET" || asked.is_dry(), "{} {}", asked.method, asked.path);
+                assert!(
+                    asked.method == "GET" || asked.is_dry(),
+                    "{} {}",
+                    asked.method,
+                    asked.path
+                );
                 ok(&json!({ "apiVersion": "v1", "kind": "Any", "metadata": {}, "items": [] }))
             }
         }
@@ -80,7 +115,10 @@ impl Fake {
 }
 
 fn without(name: &str) -> Vec<Value> {
-    promised().into_iter().filter(|rule| rule["resources"][0] != name).collect()
+    promised()
+        .into_iter()
+        .filter(|rule| rule["resources"][0] != name)
+        .collect()
 }
 
 fn with(rule: Value) -> Vec<Value> {
@@ -88,11 +126,27 @@ fn with(rule: Value) -> Vec<Value> {
 }
 
 #[rstest]
-#[case::kept(fake("platform-admins"), "passed", "a member of platform-admins is let through in ai-agents-a")]
-#[case::group_mistyped(fake("platform-admin"), "failed", "a user in group platform-admin may list secrets in ai-agents-a is denied")]
-#[case::group_in_other_letters(fake("Platform-Admins"), "failed", "a user in group Platform-Admins may list secrets in ai-agents-a is denied")]
+#[case::kept(
+    fake("platform-admins"),
+    "passed",
+    "a member of platform-admins is let through in ai-agents-a"
+)]
+#[case::group_mistyped(
+    fake("platform-admin"),
+    "failed",
+    "a user in group platform-admin may list secrets in ai-agents-a is denied"
+)]
+#[case::group_in_other_letters(
+    fake("Platform-Admins"),
+    "failed",
+    "a user in group Platform-Admins may list secrets in ai-agents-a is denied"
+)]
 #[case::everybody(Fake { refusal: || ok(&json!({})), ..fake("platform-admins") }, "failed", "a user in no group may list namespaces is denied")]
-#[case::not_there(fake("nobody"), "failed", "the ClusterRole is not there, or not bound to this group")]
+#[case::not_there(
+    fake("nobody"),
+    "failed",
+    "the ClusterRole is not there, or not bound to this group"
+)]
 #[case::a_right_is_missing(Fake { rules: without("limitranges"), ..fake("platform-admins") }, "failed", "missing: get limitranges, list limitranges")]
 #[case::a_wildcard(Fake { rules: with(json!({ "apiGroups": ["apps"], "resources": ["*"], "verbs": ["get"] })), ..fake("platform-admins") }, "failed", "get *.apps")]
 #[case::escalate(Fake { rules: with(json!({ "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles"], "verbs": ["escalate"] })), ..fake("platform-admins") }, "failed", "escalate roles.rbac.authorization.k8s.io")]
