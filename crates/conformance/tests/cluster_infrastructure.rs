@@ -190,7 +190,7 @@ fn makes_a_pod(seen: &Seen) -> bool {
 const THREE_SECONDS: Lasts = Lasts::For(Duration::from_secs(3));
 
 /// The table of docs/verdicts.md has a row for each of these, in this order; a test that names another fails.
-const FAULTS: [&str; 17] = [
+const FAULTS: [&str; 19] = [
     "API server throttles for a while",
     "API server fails for a while, having done what it was asked",
     "API server fails to the end",
@@ -207,6 +207,8 @@ const FAULTS: [&str; 17] = [
     "a tenant's namespace already terminating",
     "node NotReady",
     "DNS off",
+    "PostgreSQL down",
+    "Redis down",
     "Cilium's agent stopped",
 ];
 
@@ -352,7 +354,7 @@ mod own_tenants {
         ));
         let outcome = scene.run(CHECKS, &[]).await;
         let expected = Expected {
-            inconclusive: &[(&["NET-02", "NET-03"], "namespace conformance-")],
+            inconclusive: &[(&["NET-02", "NET-03"], "agent outsider: exec in pod agent")],
             retried: &["the exec of an agent was cut off"],
             left: &[],
         };
@@ -567,7 +569,6 @@ mod own_tenants {
 /// Faults that harm all that runs on the lab: one at a time, when the others have ended.
 mod whole_lab {
     use super::*;
-    use k8s_openapi::api::apps::v1::Deployment;
     use k8s_openapi::api::core::v1::Node;
 
     const SHORT: &str = "{startWithin: 15s, cleanUpWithin: 15s}";
@@ -604,49 +605,9 @@ mod whole_lab {
     #[ignore = "needs the lab: make test-cluster"]
     async fn dns_off() {
         let scene = Scene::alone("dns").await;
-        let dns = Api::<Deployment>::namespaced(scene.client.clone(), "kube-system");
-        let restored = Restored(Some(|| {
-            let scaled = [
-                "kubectl",
-                "-n",
-                "kube-system",
-                "scale",
-                "deployment/coredns",
-                "--replicas=1",
-            ];
-            lab(&scaled);
-            lab(&[
-                "kubectl",
-                "-n",
-                "kube-system",
-                "rollout",
-                "status",
-                "deployment/coredns",
-                "--timeout=60s",
-            ]);
-        }));
-        lab(&[
-            "kubectl",
-            "-n",
-            "kube-system",
-            "scale",
-            "deployment/coredns",
-            "--replicas=0",
-        ]);
-        while dns
-            .get("coredns")
-            .await
-            .unwrap()
-            .status
-            .unwrap()
-            .replicas
-            .unwrap_or(0)
-            > 0
-        {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        let off = Off::new("kube-system", "deployment/coredns");
         let outcome = scene.run(CHECKS, &[]).await;
-        drop(restored);
+        drop(off);
         let expected = Expected {
             inconclusive: &[(&["NET-02", "NET-03"], "cluster DNS")],
             retried: &[],
@@ -681,6 +642,34 @@ mod whole_lab {
         scene.end("node NotReady", made, &expected, outcome).await;
     }
 
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "needs the lab: make test-cluster"]
+    async fn postgresql_down() {
+        without("statefulset/postgresql", "PostgreSQL down").await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "needs the lab: make test-cluster"]
+    async fn redis_down() {
+        without("deployment/redis", "Redis down").await;
+    }
+
+    async fn without(service: &str, fault: &str) {
+        let scene = Scene::alone(service.rsplit('/').next().unwrap()).await;
+        let off = Off::new("database", service);
+        let outcome = scene
+            .run("NET-03,NET-08,NET-09,PROV-13,PROV-14,RBAC-01", &[])
+            .await;
+        drop(off);
+        let expected = Expected {
+            inconclusive: &[(&["NET-08", "NET-09"], "database")],
+            retried: &[],
+            left: &[],
+        };
+        let made = format!("{service} in `database` is scaled to zero");
+        scene.end(fault, &made, &expected, outcome).await;
+    }
+
     async fn await_ready(nodes: &Api<Node>, wanted: &str) {
         for _ in 0..240 {
             let node = nodes.list(&Default::default()).await.unwrap().items.remove(0);
@@ -697,12 +686,36 @@ mod whole_lab {
         panic!("the node's condition Ready is not {wanted}");
     }
 
-    /// Undoes a fault, whatever became of the test.
-    struct Restored<F: FnOnce()>(Option<F>);
+    /// A workload of one pod that has none until this is dropped.
+    struct Off<'n>(&'n str, String);
 
-    impl<F: FnOnce()> Drop for Restored<F> {
+    impl<'n> Off<'n> {
+        fn new(namespace: &'n str, workload: &str) -> Off<'n> {
+            let off = Off(namespace, workload.to_owned());
+            off.scale("0");
+            while !matches!(
+                off.kubectl(&["get", workload, "-o=jsonpath={.status.replicas}"])
+                    .as_str(),
+                "" | "0"
+            ) {
+                std::thread::sleep(Duration::from_millis(300));
+            }
+            off
+        }
+
+        fn scale(&self, replicas: &str) {
+            self.kubectl(&["scale", &self.1, "--replicas", replicas]);
+        }
+
+        fn kubectl(&self, arguments: &[&str]) -> String {
+            lab(&[&["kubectl", "--namespace", self.0], arguments].concat())
+        }
+    }
+
+    impl Drop for Off<'_> {
         fn drop(&mut self) {
-            self.0.take().unwrap()();
+            self.scale("1");
+            self.kubectl(&["rollout", "status", &self.1, "--timeout=60s"]);
         }
     }
 
