@@ -166,3 +166,9 @@ async fn the_rights_are_the_groups_and_no_more(#[case] fake: Fake, #[case] word:
     assert_eq!(seen, word, "{all}");
     assert!(all.replace("\\\"", "\"").contains(text), "{all}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_there_at_all_is_told_once_for_each_tenant() {
+    let (_, text) = judged(&Rbac15, move |asked| fake("nobody").answer(asked)).await;
+    assert_eq!(text.matches("expected:").count(), 2, "{text}");
+}
