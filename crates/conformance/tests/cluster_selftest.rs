@@ -79,7 +79,7 @@ async fn a_wrong_expectation_ends_in_exit_code_1_with_the_difference_named() {
 async fn an_interrupted_selftest_leaves_nothing_not_even_what_will_not_go() {
     let client = support::client().await;
     let state = tempfile::tempdir().unwrap();
-    let faults = ["selftest", "--only", "foreign-finalizer,unrelated-namespace"];
+    let faults = ["selftest", "--only", "foreign-finalizer,harmless-unrelated-namespace"];
     let mut child = conformance(state.path(), &faults)
         .stderr(Stdio::piped())
         .stdout(Stdio::null())
@@ -95,7 +95,7 @@ async fn an_interrupted_selftest_leaves_nothing_not_even_what_will_not_go() {
         );
     }
     // The clean pass is over, so both faults are being planted or stand.
-    let made = namespaces(&client, &["foreign-finalizer-", "unrelated-namespace"]).await;
+    let made = namespaces(&client, &["foreign-finalizer-", "harmless-unrelated-namespace"]).await;
     let status = std::process::Command::new("kill")
         .args(["-INT", &child.id().to_string()])
         .status();
@@ -108,7 +108,7 @@ async fn an_interrupted_selftest_leaves_nothing_not_even_what_will_not_go() {
     left_nothing(
         &client,
         state.path(),
-        &["foreign-finalizer-", "unrelated-namespace"],
+        &["foreign-finalizer-", "harmless-unrelated-namespace"],
         &text,
     )
     .await;
