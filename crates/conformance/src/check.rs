@@ -35,10 +35,12 @@ mod quo_08;
 mod rbac_01;
 mod rbac_02;
 mod rbac_15;
+pub mod sen_01;
 
 /// Every check, in the order of reports.
 pub const ALL: &[&dyn Check] = &[
     &net_01::Net01,
+    &sen_01::Sen01,
     &net_02::Net02,
     &net_03::Net03,
     &net_05::Net05,

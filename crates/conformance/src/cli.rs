@@ -91,6 +91,9 @@ pub struct Run {
     /// Not these checks.
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]
     pub skip: Vec<String>,
+    /// Do not show first that the probes see an open tenant as open (SEN-01).
+    #[arg(long)]
+    pub no_sensitivity: bool,
     /// Write a JUnit report.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,

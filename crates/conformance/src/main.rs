@@ -3,6 +3,7 @@
 mod selftest_command;
 
 use clap::Parser;
+use conformance::check::sen_01;
 use conformance::clean::{self, Which};
 use conformance::cli::{Clean, Cli, ClusterArgs, Command, Explain, Run};
 use conformance::describe;
@@ -150,9 +151,13 @@ async fn run(args: Run) -> Result<u8, Failure> {
         ..Overrides::default()
     };
     let settings = resolve(&args.cluster, overrides)?;
+    let mut skip = args.skip;
+    if args.no_sensitivity {
+        skip.push(sen_01::ID.to_owned());
+    }
     let selection = Selection {
         only: args.only,
-        skip: args.skip,
+        skip,
         keep: args.keep,
     };
     let request = Request {

@@ -57,6 +57,11 @@ impl RunId {
         format!("conformance-{self}-{role}")
     }
 
+    /// The id of the run's own tenant that is deliberately open: `open-1a2b3c4d`.
+    pub fn open_tenant(&self) -> String {
+        format!("open-{self}")
+    }
+
     /// The object in a tenant that owns the run's pods there.
     pub fn owner(&self) -> String {
         format!("conformance-{self}")

@@ -212,6 +212,17 @@ fn resource_objects(resource: &Resource, run: &RunId, facts: &Facts) -> Vec<Entr
         Resource::Agent(Place::Tenant(tenant, costume)) => {
             owned_agent(&tenant.namespace(), costume.word(), run)
         }
+        Resource::Agent(Place::Open) => {
+            let tenant = Entry {
+                kind: Kind::Tenant,
+                namespace: None,
+                name: run.open_tenant(),
+            };
+            vec![
+                tenant,
+                object(Kind::Pod, &format!("ai-agents-{}", run.open_tenant()), "agent"),
+            ]
+        }
         Resource::Agent(place) if place.is_shared() => {
             let namespace = facts.shared.iter().find(|(shared, _)| shared == place);
             namespace.map_or_else(Vec::new, |(_, namespace)| {
@@ -391,6 +402,11 @@ mod tests {
         };
         let plan = plan(&tenants(), &Selection::default(), &facts).unwrap();
         let objects = plan.objects(&standard(), &RunId::parse("0a1b2c3d").unwrap(), &facts);
-        assert!(objects.iter().all(|entry| entry.kind != Kind::Tenant));
+        let made: Vec<&str> = objects
+            .iter()
+            .filter(|entry| entry.kind == Kind::Tenant)
+            .map(|entry| entry.name.as_str())
+            .collect();
+        assert_eq!(made, ["open-0a1b2c3d"]);
     }
 }

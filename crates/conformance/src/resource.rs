@@ -28,6 +28,8 @@ pub enum Place {
     /// In a namespace of the run that wears labels which any namespace's owner can set: those of an ingress controller's, and
     /// half of those of a tenant's.
     Impostor,
+    /// In a tenant of the run's own that is deliberately open: no policies, no quota.
+    Open,
     /// In the ingress controller's namespace, which others share.
     Ingress,
     /// In the shared services' namespace, in PostgreSQL's labels.
@@ -77,6 +79,7 @@ impl fmt::Display for Place {
             Place::Outsider => write!(out, "outsider"),
             Place::Sink => write!(out, "sink"),
             Place::Impostor => write!(out, "impostor"),
+            Place::Open => write!(out, "open"),
             Place::Ingress => write!(out, "ingress"),
             Place::SharedServices => write!(out, "shared-services"),
             Place::Tenant(tenant, costume) => write!(out, "{tenant} {}", costume.word()),

@@ -54,6 +54,20 @@ impl Site {
         let found = self.settings.tenants.iter().find(|tenant| tenant.id == *id);
         found.ok_or_else(|| HarnessError::new(format!("{id} is no tenant of this run")))
     }
+
+    /// The tenant that is deliberately open: as the first one is, but for its id.
+    ///
+    /// # Errors
+    /// The run has no tenant.
+    pub fn open_tenant(&self) -> Result<Tenant, HarnessError> {
+        let like = self.settings.tenants.first();
+        let like = like.ok_or_else(|| HarnessError::new("this run has no tenant"))?;
+        let id = self.mark.run.open_tenant();
+        let id = id
+            .parse()
+            .map_err(|error| HarnessError::during(format!("name tenant {id}"), &error))?;
+        Ok(Tenant { id, ..like.clone() })
+    }
 }
 
 type Slot<T> = Shared<BoxFuture<'static, Result<Arc<T>, HarnessError>>>;
@@ -126,6 +140,9 @@ impl Stage {
                     self.agents
                         .insert(Place::Tenant(id.clone(), *costume), slot(work));
                 }
+            }
+            Resource::Agent(Place::Open) => {
+                self.agents.insert(Place::Open, slot(open_agent(site)));
             }
             Resource::Agent(place) if place.is_shared() => {
                 self.agents
@@ -299,13 +316,7 @@ async fn provision(site: Arc<Site>, id: TenantId) -> Result<(), HarnessError> {
     }
     let doing = format!("provision tenant {id}");
     let failed = |error: &dyn std::error::Error| HarnessError::during(&doing, error);
-    let mark = BTreeMap::from([(RUN_ID.to_owned(), site.mark.run.to_string())]);
-    let mut annotations = mark.clone();
-    annotations.insert(EXPIRES.to_owned(), site.mark.expires.to_string());
-    let stamp = Stamp {
-        labels: mark,
-        annotations,
-    };
+    let stamp = stamp(&site);
     let templates = site.templates.get(&id).cloned();
     let templates = templates.unwrap_or_else(Templates::embedded);
     let manifests =
@@ -320,6 +331,17 @@ async fn provision(site: Arc<Site>, id: TenantId) -> Result<(), HarnessError> {
         .map_err(|error| failed(&error))?;
     site.events.progress(format!("tenant {id} provisioned"));
     Ok(())
+}
+
+/// The run's mark on a tenant's namespace.
+fn stamp(site: &Site) -> Stamp {
+    let mark = BTreeMap::from([(RUN_ID.to_owned(), site.mark.run.to_string())]);
+    let mut annotations = mark.clone();
+    annotations.insert(EXPIRES.to_owned(), site.mark.expires.to_string());
+    Stamp {
+        labels: mark,
+        annotations,
+    }
 }
 
 /// Makes the tenant's namespace, with the run's mark, once one that is being deleted is gone. Refuses one that somebody made since the
@@ -502,6 +524,27 @@ async fn shared_agent(site: Arc<Site>, place: Place) -> Result<Agent, HarnessErr
         may_become_ready: false,
     };
     start(&site, place, agent).await
+}
+
+/// The agent of the tenant that is deliberately open: its namespace as the templates have it, and nothing else of them.
+async fn open_agent(site: Arc<Site>) -> Result<Agent, HarnessError> {
+    let tenant = site.open_tenant()?;
+    let namespace = tenant.namespace();
+    let manifests = provisioner::render(&tenant, &Templates::embedded(), &stamp(&site))
+        .map_err(|error| HarnessError::during(format!("render tenant {}", tenant.id), &error))?;
+    claim(&site, &tenant.id, &manifests).await?;
+    pod::await_default_account(&site.cluster.client, &namespace).await?;
+    let agent = AgentPod {
+        mark: &site.mark,
+        name: "agent".to_owned(),
+        namespace,
+        image: &site.settings.agent_image,
+        labels: manifest::costume(&tenant.id, Costume::Api),
+        owner: None,
+        node: None,
+        may_become_ready: true,
+    };
+    start(&site, Place::Open, agent).await
 }
 
 async fn find_shared_services(site: Arc<Site>) -> Result<SharedServices, HarnessError> {

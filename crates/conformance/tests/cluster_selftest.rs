@@ -79,7 +79,11 @@ async fn a_wrong_expectation_ends_in_exit_code_1_with_the_difference_named() {
 async fn an_interrupted_selftest_leaves_nothing_not_even_what_will_not_go() {
     let client = support::client().await;
     let state = tempfile::tempdir().unwrap();
-    let faults = ["selftest", "--only", "foreign-finalizer,harmless-unrelated-namespace"];
+    let faults = [
+        "selftest",
+        "--only",
+        "foreign-finalizer,harmless-unrelated-namespace",
+    ];
     let mut child = conformance(state.path(), &faults)
         .stderr(Stdio::piped())
         .stdout(Stdio::null())

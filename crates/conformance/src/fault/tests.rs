@@ -48,12 +48,16 @@ fn every_check_has_a_fault() {
     let faults = embedded().unwrap();
     for check in check::ALL {
         let id = check.info().id;
+        // What shows that the probes can see never fails: it leaves the run undecided.
+        let undecided = id == check::sen_01::ID;
         let names_it = |fault: &Fault| {
-            fault
-                .expected
-                .failed
-                .iter()
-                .any(|item| item.split(' ').next() == Some(id))
+            let expected = &fault.expected;
+            let items = if undecided {
+                &expected.inconclusive
+            } else {
+                &expected.failed
+            };
+            items.iter().any(|item| item.split(' ').next() == Some(id))
         };
         assert!(
             faults.iter().any(names_it),

@@ -30,6 +30,15 @@ impl Dimension {
         Dimension::LimitsMemory,
     ];
 
+    /// All of them.
+    pub const ALL: [Dimension; 5] = [
+        Dimension::RequestsCpu,
+        Dimension::LimitsCpu,
+        Dimension::RequestsMemory,
+        Dimension::LimitsMemory,
+        Dimension::RequestsStorage,
+    ];
+
     /// Its name in a quota.
     pub fn key(self) -> &'static str {
         match self {
