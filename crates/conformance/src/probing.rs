@@ -528,4 +528,82 @@ mod tests {
         };
         assert_eq!(word, expected);
     }
+
+    const CONTROL: u16 = 1;
+    const WITNESSED: u16 = 2;
+    const ALONE: u16 = 3;
+
+    fn at(port: u16, witness: Option<&Arc<Agent>>) -> Cell {
+        let mut cell = cell(Protocol::Tcp);
+        cell.attempt.port = port;
+        cell.witness = witness.cloned();
+        cell
+    }
+
+    /// What a control and two cells come to, one of which has a witness, by the words of a verdict's parts.
+    async fn probed(
+        script: fn(u16, usize) -> Option<Ending>,
+        seen: &'static [u16],
+    ) -> (bool, [&'static str; 2]) {
+        let (_server, agent) = crate::scripted::agent(script, seen).await;
+        let cells = [at(WITNESSED, Some(&agent)), at(ALONE, None)];
+        let seen = probe(&agent, &[at(CONTROL, None)], &cells).await;
+        let word = |probe: &Observed| match probe.observation {
+            Observation::Reached(_) => "reached",
+            Observation::Denied(_) => "denied",
+            Observation::Broken(_) => "broken",
+        };
+        let held = seen.controls.iter().all(|control| control.holds.is_ok());
+        (held, [word(&seen.probes[0]), word(&seen.probes[1])])
+    }
+
+    fn control_or(port: u16, otherwise: Ending) -> Option<Ending> {
+        Some(if port == CONTROL {
+            Ending::Reached
+        } else {
+            otherwise
+        })
+    }
+
+    #[rstest]
+    #[case::an_engine_that_drops(|port, _| control_or(port, Ending::TimedOut), &[], (true, ["denied", "denied"]))]
+    #[case::an_engine_that_rejects(|port, _| control_or(port, Ending::Refused), &[], (true, ["denied", "denied"]))]
+    #[case::an_engine_that_prohibits(|port, _| control_or(port, Ending::Unreachable), &[], (true, ["denied", "denied"]))]
+    #[case::a_dead_listener_beside_drops(|port, _| control_or(port, if port == ALONE { Ending::Refused } else { Ending::TimedOut }), &[], (true, ["denied", "broken"]))]
+    #[case::a_service_that_is_set_up_late(|port, round| control_or(port, if port == ALONE && round < 2 { Ending::Refused } else { Ending::TimedOut }), &[], (true, ["denied", "denied"]))]
+    #[case::a_name_that_resolves_at_the_second_try(|port, round| control_or(port, if port == ALONE && round < 1 { Ending::DnsFailed } else { Ending::TimedOut }), &[], (true, ["denied", "denied"]))]
+    #[case::open_once_it_is_set_up(|port, round| control_or(port, match (port, round) { (ALONE, 0) => Ending::Refused, (ALONE, _) => Ending::Reached, _ => Ending::TimedOut }), &[], (true, ["denied", "reached"]))]
+    #[case::the_way_there_is_open_and_the_way_back_is_not(|port, _| control_or(port, Ending::TimedOut), &[WITNESSED], (true, ["reached", "denied"]))]
+    #[case::a_control_that_is_lost_meanwhile(|port, round| Some(if port == CONTROL && round == 0 { Ending::Reached } else { Ending::TimedOut }), &[], (false, ["denied", "denied"]))]
+    #[case::an_agent_that_is_lost_meanwhile(|port, round| if round == 0 { control_or(port, if port == ALONE { Ending::Reached } else { Ending::TimedOut }) } else { None }, &[], (false, ["denied", "reached"]))]
+    #[case::an_agent_that_cannot_be_asked(|_, _| None, &[], (false, ["broken", "broken"]))]
+    #[tokio::test]
+    async fn a_probe_between_controls(
+        #[case] script: fn(u16, usize) -> Option<Ending>,
+        #[case] seen: &'static [u16],
+        #[case] expected: (bool, [&'static str; 2]),
+    ) {
+        assert_eq!(probed(script, seen).await, expected);
+    }
+
+    #[tokio::test]
+    async fn what_must_be_reached_has_a_second_try() {
+        let late = |port, round| {
+            control_or(
+                port,
+                if round == 0 {
+                    Ending::Refused
+                } else {
+                    Ending::Reached
+                },
+            )
+        };
+        let (_server, agent) = crate::scripted::agent(late, &[]).await;
+        let seen = promised(&agent, &[at(CONTROL, None), at(ALONE, None)]).await;
+        assert!(
+            seen.iter()
+                .all(|each| matches!(each.observation, Observation::Reached(_))),
+            "{seen:?}"
+        );
+    }
 }

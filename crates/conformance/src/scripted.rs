@@ -1,22 +1,28 @@
 //! For tests: an API server on loopback that answers what a test says, HTTP and websockets, and a [`Context`] that talks to it. Two tenants,
 //! `a` and `b`, count as being there already.
 
+use crate::agent::Agent;
 use crate::cluster::Cluster;
 use crate::context::Context;
 use crate::event::Events;
 use crate::ledger::Ledger;
 use crate::manifest::Mark;
 use crate::names::RunId;
+use crate::resource::Place;
 use crate::settings::{self, Overrides};
 use crate::stage::{Site, Stage};
 use crate::subject::Subject;
 use axum::Router;
 use axum::extract::Request;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use probe::protocol::{Ask, Ending, Question};
 use provisioner::TenantId;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// A server, and the directory of the ledger of the run that talks to it.
 pub(crate) struct Server {
@@ -238,4 +244,71 @@ pub(crate) fn pod_security_403() -> Response {
         "Forbidden",
         "pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\": privileged",
     )
+}
+
+/// An agent in a pod of this script: each attempt ends as it says, by its port and the number of the question (from zero), and where it says
+/// nothing the connection is cut. Its listeners saw the nonces of the attempts that were made at the ports `seen`.
+pub(crate) async fn agent(
+    script: fn(u16, usize) -> Option<Ending>,
+    seen: &'static [u16],
+) -> (Server, Arc<Agent>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let sightings = Arc::new(Mutex::new(Vec::new()));
+    let route = any(move |upgrade: WebSocketUpgrade| async move {
+        let converse = move |socket| converse(socket, script, seen, asked, sightings);
+        upgrade.protocols(["v5.channel.k8s.io"]).on_upgrade(converse)
+    });
+    let server = serve(Router::new().fallback(route)).await;
+    let agent = Agent::new(
+        server.client(),
+        Place::Sink,
+        "n".into(),
+        "p".into(),
+        "10.0.0.1".into(),
+        "node".into(),
+    );
+    (server, Arc::new(agent))
+}
+
+async fn converse(
+    mut socket: WebSocket,
+    script: fn(u16, usize) -> Option<Ending>,
+    seen: &[u16],
+    asked: Arc<AtomicUsize>,
+    sightings: Arc<Mutex<Vec<String>>>,
+) {
+    while let Some(Ok(Message::Binary(frame))) = socket.recv().await {
+        let Ask { ask, question } = serde_json::from_slice(&frame[1..]).unwrap();
+        let mut parts = Vec::new();
+        match question {
+            Question::Attempt(request) => {
+                let round = asked.fetch_add(1, Ordering::Relaxed);
+                for attempt in request.attempts {
+                    let Some(ending) = script(attempt.port, round) else {
+                        return;
+                    };
+                    if seen.contains(&attempt.port) {
+                        sightings.lock().unwrap().push(attempt.nonce.clone());
+                    }
+                    parts.push(
+                        json!({ "outcome": { "id": attempt.id, "ending": ending, "echoed": false, "total_ms": attempt.timeout_ms } }),
+                    );
+                }
+            }
+            Question::Witness(_) => {
+                let nonces = sightings.lock().unwrap().clone();
+                parts.extend(nonces.iter().map(|nonce| {
+                    json!({ "sighting": { "nonce": nonce, "from": "10.0.0.2:1", "to": "10.0.0.1:1", "protocol": "tcp", "at_ms": 1 } })
+                }));
+            }
+        }
+        let end = json!({ "end": { "done": parts.len() } });
+        for mut part in parts.into_iter().chain([end]) {
+            part["ask"] = json!(ask);
+            let frame = [&[1], part.to_string().as_bytes(), b"\n"].concat();
+            if socket.send(Message::Binary(frame.into())).await.is_err() {
+                return;
+            }
+        }
+    }
 }
