@@ -111,12 +111,12 @@ fn waits_for(pod: &Pod) -> String {
         return format!("it is not scheduled: {why}");
     }
     let waiting = status.container_statuses.iter().flatten();
-    let waiting = waiting.filter_map(|each| each.state.as_ref()?.waiting.as_ref()?.reason.as_deref());
+    let mut waiting = waiting.filter_map(|each| each.state.as_ref()?.waiting.as_ref()?.reason.as_deref());
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     format!(
         "on node {} its container is in {}",
         node.unwrap_or("?"),
-        waiting.last().unwrap_or("no state")
+        waiting.next_back().unwrap_or("no state")
     )
 }
 

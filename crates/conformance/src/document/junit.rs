@@ -410,6 +410,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_asked_again_is_a_property() {
+        let mut report = report(&[passed()], Vec::new());
+        let (what, times) = ("the API server answered 429".to_owned(), 7);
+        report.retried.push(crate::retry::Retried { what, times });
+        let xml = String::from_utf8(document(&report).unwrap()).unwrap();
+        let property = "name=\"retried\" value=\"the API server answered 429 7 times; asked again\"";
+        assert!(xml.contains(property), "{xml}");
+        let closing = crate::document::terminal::closing(&report, std::time::Duration::ZERO);
+        assert!(
+            closing.contains("the API server answered 429 7 times; asked again"),
+            "{closing}"
+        );
+    }
+
+    #[test]
     fn text_is_made_safe_for_xml() {
         assert_eq!(
             safe("\u{1b}[31mred\u{1b}[0m ]]> \u{0}\u{7}\u{fffe}"),
