@@ -380,7 +380,7 @@ mod tests {
     const SIGHTING: &str =
         r#""sighting":{"nonce":"n","from":"127.0.0.1:1","to":"127.0.0.1:2","protocol":"tcp","at_ms":1}"#;
 
-    fn stdout(text: String) -> Message {
+    fn stdout(text: &str) -> Message {
         Message::Binary([&[1], text.as_bytes(), b"\n"].concat().into())
     }
 
@@ -402,7 +402,7 @@ mod tests {
                 Answer::Garbled => vec!["panic!".to_owned()],
             };
             for line in lines {
-                socket.send(stdout(line)).await.unwrap();
+                socket.send(stdout(&line)).await.unwrap();
             }
         }
     }
