@@ -33,9 +33,21 @@ async fn a_wrong_expectation_ends_in_exit_code_1_with_the_difference_named() {
     let client = support::client().await;
     let (state, faults) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let junit = state.path().join("junit.xml");
-    fault(faults.path(), "red-unseen", "failed: [QUO-01 a, NET-03 a -> b]");
-    fault(faults.path(), "red-unexpected", "inconclusive: [QUO-01 a]");
-    fault(faults.path(), "red-exact", "failed: [QUO-01 a]");
+    fault(
+        faults.path(),
+        "red-unseen",
+        "failed: [QUO-01 a, QUO-02 a, QUO-03 a, NET-03 a -> b]",
+    );
+    fault(
+        faults.path(),
+        "red-unexpected",
+        "failed: [QUO-02 a, QUO-03 a]\ninconclusive: [QUO-01 a]",
+    );
+    fault(
+        faults.path(),
+        "red-exact",
+        "failed: [QUO-01 a, QUO-02 a, QUO-03 a]",
+    );
     let arguments = ["selftest", "--faults", faults.path().to_str().unwrap()];
     let output = conformance(state.path(), &arguments)
         .arg("--junit")
