@@ -85,6 +85,8 @@ impl Context {
             None => Vec::new(),
             Some(Ok(ingress)) => {
                 let cells = targets::api(self, "ingress", to, workloads, CONTROL_TIMEOUT);
+                // Its Service may still be on its way to the nodes.
+                probing::promised(&ingress, &cells).await;
                 probing::probe(&ingress, &cells, &[]).await.controls
             }
             Some(Err(error)) => vec![Control {

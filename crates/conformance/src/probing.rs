@@ -17,6 +17,9 @@ const LEAST_WAIT: Duration = Duration::from_millis(200);
 /// What a control may take: a lost first packet is sent again after one second.
 pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// What a denial that is a refusal says.
+const REFUSED: &str = "refused";
+
 /// One address to probe.
 #[derive(Clone)]
 pub struct Cell {
@@ -162,7 +165,7 @@ fn undecided(cells: &[Cell], tried: &[Pair]) -> Vec<usize> {
 /// A refusal where nobody can be asked for the nonce may come from a dead listener, or from a Service that is not set up yet. It counts
 /// only where the policy engine refuses at the agents beside it too; one that drops there does not refuse here.
 fn distrusted(cells: &[Cell], tried: &[Pair]) -> Vec<(usize, &'static str)> {
-    let refused = |cell: &Cell, pair: &Pair| matches!(pair.observation(cell), Observation::Denied(how) if how.contains("refused"));
+    let refused = |cell: &Cell, pair: &Pair| matches!(pair.observation(cell), Observation::Denied(how) if how.contains(REFUSED));
     let both = || cells.iter().zip(tried);
     if both().any(|(cell, pair)| cell.witness.is_some() && refused(cell, pair)) {
         return Vec::new();
@@ -179,19 +182,28 @@ fn distrusted(cells: &[Cell], tried: &[Pair]) -> Vec<(usize, &'static str)> {
         .collect()
 }
 
-/// Makes attempts that must get through, and those that did not once more.
+/// How often a Service that refuses is asked again.
+const SET_UP: usize = 5;
+
+/// Makes attempts that must get through, and those that did not once more; those that are refused until the Service in front of the target
+/// has had the time to be set up.
 pub async fn promised(source: &Arc<Agent>, cells: &[Cell]) -> Vec<Observed> {
     let mut seen = reach(source, cells).await;
-    let missed: Vec<usize> = (0..seen.len())
-        .filter(|&index| !matches!(seen[index].observation, Observation::Reached(_)))
-        .collect();
-    if missed.is_empty() {
-        return seen;
-    }
-    tokio::time::sleep(PAUSE).await;
-    let again: Vec<Cell> = missed.iter().map(|&index| cells[index].clone()).collect();
-    for (index, observed) in missed.into_iter().zip(reach(source, &again).await) {
-        seen[index] = observed;
+    for round in 0..SET_UP {
+        let refused =
+            |index: &usize| matches!(&seen[*index].observation, Observation::Denied(how) if how == REFUSED);
+        let missed: Vec<usize> = (0..seen.len())
+            .filter(|&index| !matches!(seen[index].observation, Observation::Reached(_)))
+            .filter(|index| round == 0 || refused(index))
+            .collect();
+        if missed.is_empty() {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+        let again: Vec<Cell> = missed.iter().map(|&index| cells[index].clone()).collect();
+        for (index, observed) in missed.into_iter().zip(reach(source, &again).await) {
+            seen[index] = observed;
+        }
     }
     seen
 }
@@ -312,7 +324,7 @@ fn observe(cell: &Cell, outcome: &Outcome) -> Observation {
             "the name took so long to resolve that no time was left to connect".to_owned(),
         ),
         Ending::TimedOut => Observation::Denied("timed out".to_owned()),
-        Ending::Refused => Observation::Denied("refused".to_owned()),
+        Ending::Refused => Observation::Denied(REFUSED.to_owned()),
         Ending::Unreachable => Observation::Denied("unreachable".to_owned()),
         Ending::ConnectedWithoutEcho => Observation::Broken(format!(
             "connected, but the target itself did not answer: {}",
