@@ -16,6 +16,7 @@ use conformance::report::{EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_USAGE, Repor
 use conformance::run::{self, Request, RunError};
 use conformance::settings::{self, Overrides, Settings, known_check};
 use conformance::signal;
+use conformance::stage::Surroundings;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -165,6 +166,7 @@ async fn run(args: Run) -> Result<u8, Failure> {
         selection,
         ledgers: ledgers(),
         templates: BTreeMap::new(),
+        around: Surroundings::default(),
     };
     if args.dry_run {
         return dry_run(&request).await;

@@ -272,10 +272,7 @@ async fn ask_witnesses(cells: &[Cell]) -> Witnessed {
             .or_insert_with(|| Arc::clone(agent));
     }
     let asked = agents.into_iter().map(|(key, agent)| async move {
-        let nonces = agent
-            .sightings()
-            .await
-            .map(|seen| seen.into_iter().map(|sighting| sighting.nonce).collect());
+        let nonces = agent.sightings().await;
         (key, nonces)
     });
     join_all(asked).await.into_iter().collect()

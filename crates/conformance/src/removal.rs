@@ -8,6 +8,7 @@ use crate::names::{EXPIRES, PROBE, PROBE_VALUE, RUN_ID};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, ObjectMeta, Preconditions, PropagationPolicy};
 use provisioner::TenantId;
 use provisioner::labels;
@@ -74,9 +75,15 @@ pub async fn left_by(client: &kube::Client, run: &str) -> Result<Vec<Leftover>, 
     let mut found = leftovers(client).await?;
     found.retain(|leftover| leftover.run == run);
     for leftover in &mut found {
-        // A tenant's namespace is told to go when its pods have gone.
-        if leftover.entry.kind == Kind::Tenant && !leftover.going {
-            leftover.going = waits_for_pods(client, &leftover.entry).await?;
+        match leftover.entry.kind {
+            // A tenant's namespace is told to go when its pods have gone.
+            Kind::Tenant if !leftover.going => {
+                leftover.going = waits_for_pods(client, &leftover.entry).await?;
+            }
+            Kind::Tenant | Kind::Namespace => {
+                leftover.going = leftover.going && !holds_foreign_finalizers(client, &leftover.entry).await?;
+            }
+            _ => {}
         }
     }
     Ok(found)
@@ -92,6 +99,51 @@ async fn waits_for_pods(client: &kube::Client, tenant: &Entry) -> Result<bool, H
     let doing = format!("list pods in namespace {namespace}");
     let listed = within(ANSWER, doing, pods.list_metadata(&ListParams::default())).await?;
     Ok(listed.items.iter().any(|pod| is_going(&pod.metadata)))
+}
+
+/// Finalizers whose controllers are Kubernetes' own: they are on the way, not in it.
+const OWN_FINALIZERS: [&str; 4] = [
+    "batch.kubernetes.io/job-tracking",
+    "foregroundDeletion",
+    "kubernetes.io/pvc-protection",
+    "orphan",
+];
+
+/// Whether something in a namespace that is being deleted has a finalizer that is not Kubernetes' own.
+async fn holds_foreign_finalizers(client: &kube::Client, entry: &Entry) -> Result<bool, HarnessError> {
+    let namespaces = Api::<Namespace>::all(client.clone());
+    let found = within(
+        ANSWER,
+        format!("get {entry}"),
+        namespaces.get_opt(&name_of(entry)),
+    )
+    .await?;
+    let conditions = found
+        .and_then(|namespace| namespace.status?.conditions)
+        .unwrap_or_default();
+    Ok(conditions
+        .iter()
+        .filter(|each| each.type_ == "NamespaceFinalizersRemaining" && each.status == "True")
+        .any(|each| names_foreign_finalizer(each.message.as_deref().unwrap_or_default())))
+}
+
+/// `Some content in the namespace has finalizers remaining: example.com/nobody in 1 resource instances, …` (namespace controller,
+/// pkg/controller/namespace/deletion/status_condition_utils.go).
+fn names_foreign_finalizer(message: &str) -> bool {
+    let list = message.split_once(": ").map_or("", |(_, list)| list);
+    list.split(", ")
+        .filter_map(|part| part.split_once(" in "))
+        .any(|(finalizer, _)| !OWN_FINALIZERS.contains(&finalizer))
+}
+
+/// The name under which an entry is found; a tenant's is its namespace's.
+fn name_of(entry: &Entry) -> String {
+    match entry.kind {
+        Kind::Tenant => {
+            TenantId::try_from(entry.name.as_str()).map_or_else(|_| entry.name.clone(), |id| id.namespace())
+        }
+        _ => entry.name.clone(),
+    }
 }
 
 /// Its deletion was accepted and nothing holds it.
@@ -212,12 +264,7 @@ async fn remove_before(
 /// # Errors
 /// The API server does not say.
 pub async fn exists(client: &kube::Client, entry: &Entry) -> Result<bool, HarnessError> {
-    let name = match entry.kind {
-        Kind::Tenant => {
-            TenantId::try_from(entry.name.as_str()).map_or_else(|_| entry.name.clone(), |id| id.namespace())
-        }
-        _ => entry.name.clone(),
-    };
+    let name = name_of(entry);
     let found = within(
         ANSWER,
         format!("get {entry}"),
@@ -343,6 +390,27 @@ mod tests {
             .unwrap()
             .extend(more.as_object().unwrap().clone());
         assert_eq!(leftover(Kind::ConfigMap, metadata(map)).unwrap().going, going);
+    }
+
+    #[rstest::rstest]
+    #[case::foreign(
+        "Some content in the namespace has finalizers remaining: example.com/nobody in 1 resource instances",
+        true
+    )]
+    #[case::beside_our_own(
+        "Some content in the namespace has finalizers remaining: batch.kubernetes.io/job-tracking in 1 resource instances, example.com/nobody in 2 resource instances",
+        true
+    )]
+    #[case::of_a_job(
+        "Some content in the namespace has finalizers remaining: batch.kubernetes.io/job-tracking in 1 resource instances",
+        false
+    )]
+    #[case::none("", false)]
+    fn a_foreign_finalizer_in_a_namespace_is_told_from_kubernetes_own(
+        #[case] message: &str,
+        #[case] expected: bool,
+    ) {
+        assert_eq!(names_foreign_finalizer(message), expected);
     }
 
     #[test]

@@ -18,6 +18,16 @@ pub enum Resource {
     Enforcement,
 }
 
+impl Resource {
+    /// Whether it is a tenant, or something in one.
+    pub fn is_tenants(&self) -> bool {
+        matches!(
+            self,
+            Resource::Tenant(_) | Resource::Workloads(_) | Resource::Agent(Place::Tenant(..))
+        )
+    }
+}
+
 /// Where an agent stands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Place {

@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::error::{HarnessError, within};
 use crate::event::{Beginning, Event, Events, PlannedItem, TenantBefore};
 use crate::lease;
-use crate::ledger::{Kind, Ledger};
+use crate::ledger::{Entry, Kind, Ledger};
 use crate::manifest::Mark;
 use crate::names::RunId;
 use crate::plan::{Facts, LeftOut, Plan, Selection, plan};
@@ -15,7 +15,7 @@ use crate::removal::{self, Leftover};
 use crate::resource::Place;
 use crate::runner;
 use crate::settings::{Settings, SettingsError};
-use crate::stage::{Site, Stage};
+use crate::stage::{Site, Stage, Surroundings};
 use jiff::{SignedDuration, Timestamp};
 use provisioner::{Ownership, Templates, Tenant, TenantId};
 use std::collections::BTreeMap;
@@ -40,6 +40,8 @@ pub struct Request {
     pub ledgers: PathBuf,
     /// The templates of tenants that are not provisioned from the embedded ones.
     pub templates: BTreeMap<TenantId, Templates>,
+    /// What stands already outside of tenants, and is used instead of being put up.
+    pub around: Surroundings,
 }
 
 /// Why a run did not take place.
@@ -154,6 +156,7 @@ async fn run_on(
         selection,
         ledgers,
         templates,
+        around,
     } = request;
     let settings = cluster.complete(settings);
     cluster::gate(&cluster, &settings)?;
@@ -191,7 +194,7 @@ async fn run_on(
     };
     let prepared = prepared.unwrap_or_else(|_| Err(late(&site).into()));
     match prepared {
-        Ok(plan) => conduct(site, plan, begin, cancel, keep).await,
+        Ok(plan) => conduct(site, plan, &around, (begin, cancel), keep).await,
         Err(error) => {
             finish(&site, false, true).await;
             return Err(error);
@@ -383,10 +386,16 @@ fn beginning(site: &Site, plan: &Plan, keep: bool) -> Beginning {
 }
 
 /// Puts up, runs, removes, judges what is left.
-async fn conduct(site: Site, plan: Plan, begin: Instant, cancel: CancellationToken, keep: bool) {
+async fn conduct(
+    site: Site,
+    plan: Plan,
+    around: &Surroundings,
+    (begin, cancel): (Instant, CancellationToken),
+    keep: bool,
+) {
     let deadline = begin + site.settings.timeout;
     let site = Arc::new(site);
-    let stage = Stage::new(&site, &plan.resources);
+    let stage = Stage::new(&site, &plan.resources, around);
     let mut cx = Context {
         site: Arc::clone(&site),
         stage,
@@ -423,6 +432,77 @@ async fn conduct(site: Site, plan: Plan, begin: Instant, cancel: CancellationTok
         runner::run_after_clean_up(&cx, &plan).await;
     }
     site.events.send(Event::Took("removal", judged.elapsed()));
+}
+
+/// What several runs use outside of their tenants, with a run id and a ledger of its own.
+pub struct Surrounded {
+    site: Arc<Site>,
+    stage: Stage,
+}
+
+/// Puts up all that the checks need outside of tenants. What does not come up is an error to each check that needs it.
+///
+/// # Errors
+/// The cluster cannot be looked at, or the ledger not be written.
+pub async fn surround(settings: &Settings, ledgers: &Path, life: Duration) -> Result<Surrounded, RunError> {
+    let cluster = cluster::survey(settings).await?;
+    let settings = cluster.complete(settings.clone());
+    cluster::gate(&cluster, &settings)?;
+    let run = RunId::random().map_err(|error| HarnessError::during("make a run id", &error))?;
+    let expires = Timestamp::now() + SignedDuration::try_from(life).unwrap_or(SignedDuration::MAX);
+    let ledger = open_ledger(ledgers, &run, &cluster.uid)?;
+    let shared = shared_places(&cluster, &settings);
+    let facts = Facts {
+        local: cluster.local.is_ok(),
+        nodes: cluster.nodes.clone(),
+        absent: Vec::new(),
+        lacking: lacking(&settings, &shared),
+        shared,
+    };
+    let mut resources = plan(&settings.tenant_ids(), &Selection::default(), &facts)?.resources;
+    resources.retain(|resource| !resource.is_tenants());
+    let site = Arc::new(Site {
+        shared: facts.shared,
+        cluster,
+        settings,
+        mark: Mark { run, expires },
+        ledger,
+        events: Events::channel().0,
+        absent: Vec::new(),
+        templates: BTreeMap::new(),
+    });
+    let stage = Stage::new(&site, &resources, &Surroundings::default());
+    stage.drive().await;
+    Ok(Surrounded { site, stage })
+}
+
+impl Surrounded {
+    /// What runs may use.
+    pub fn surroundings(&self) -> Surroundings {
+        self.stage.surroundings()
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// The first of what could not be removed, and why.
+    pub async fn remove(mut self) -> Result<(), HarnessError> {
+        self.stage.stop();
+        let (site, run) = (&self.site, self.site.mark.run.as_str());
+        let (entries, limit) = (site.ledger.newest_first(), site.settings.clean_up_within);
+        let gone = |entry: &Entry| site.ledger.gone(entry);
+        let failed = removal::remove(&site.cluster.client, run, &entries, limit, &gone).await;
+        if let Some((entry, why)) = failed.first() {
+            let clean = format!(
+                "conformance clean --cluster {} --run {run}",
+                site.settings.cluster_name
+            );
+            return Err(HarnessError::new(format!("{entry} could not be removed: {why}")).hint(clean));
+        }
+        let path = site.ledger.path().display().to_string();
+        let closed = site.ledger.close();
+        closed.map_err(|error| HarnessError::during(format!("remove the ledger {path}"), &error))
+    }
 }
 
 /// PROV-14's control: how many of the run's objects the search finds now; an error where it misses one that is there.

@@ -10,7 +10,7 @@ use crate::manifest::Mark;
 use crate::names::RunId;
 use crate::resource::Place;
 use crate::settings::{self, Overrides};
-use crate::stage::{Site, Stage};
+use crate::stage::{Site, Stage, Surroundings};
 use crate::subject::Subject;
 use axum::Router;
 use axum::extract::Request;
@@ -84,7 +84,7 @@ impl Server {
             shared: Vec::new(),
             templates: std::collections::BTreeMap::new(),
         });
-        let stage = Stage::new(&site, needs);
+        let stage = Stage::new(&site, needs, &Surroundings::default());
         Context {
             site,
             stage,

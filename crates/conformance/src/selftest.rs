@@ -8,8 +8,9 @@ mod trial;
 use crate::cluster::{self, Cluster};
 use crate::error::HarnessError;
 use crate::fault::{CLEAN_PASS, Fault, NotPassed};
-use crate::run::RunError;
+use crate::run::{self, RunError};
 use crate::settings::{Settings, SettingsError, invalid};
+use crate::stage::Surroundings;
 use crate::verdict::Cause;
 use provisioner::Quantity;
 use std::num::NonZeroU32;
@@ -172,12 +173,26 @@ pub async fn run(request: Request, steps: Steps, cancel: CancellationToken) -> R
     let turns = Arc::new(Semaphore::new(jobs as usize));
     let mut trials = JoinSet::new();
     let (judged, all_passed) = oneshot::channel();
+    // It puts up all that it needs, as every run does.
     if let Some(turn) = turn(&turns, 1, &site.cancel).await {
-        trials.spawn(trial::conduct(Arc::clone(&site), clean, turn, Some(judged)));
+        let around = Surroundings::default();
+        trials.spawn(trial::conduct(
+            Arc::clone(&site),
+            clean,
+            around,
+            turn,
+            Some(judged),
+        ));
     }
     // Its verdicts are enough to go on: that nothing of it is left is judged beside the first faults.
+    let mut surrounded = None;
     if all_passed.await == Ok(true) {
-        plant(&site, faults, jobs, &turns, &mut trials).await;
+        // What stands outside of tenants is the same for every fault.
+        surrounded = Some(run::surround(&site.settings, &site.ledgers, SURROUNDED_FOR).await);
+    }
+    if let Some(Ok(common)) = &surrounded {
+        let around = common.surroundings();
+        plant(&site, faults, &around, (jobs, &turns), &mut trials).await;
     }
     while let Some(ended) = trials.join_next().await {
         if let Err(panic) = ended {
@@ -186,6 +201,9 @@ pub async fn run(request: Request, steps: Steps, cancel: CancellationToken) -> R
             )));
         }
     }
+    if let Some(common) = surrounded {
+        common?.remove().await?;
+    }
     Ok(())
 }
 
@@ -193,8 +211,8 @@ pub async fn run(request: Request, steps: Steps, cancel: CancellationToken) -> R
 async fn plant(
     site: &Arc<Site>,
     mut faults: Vec<Fault>,
-    jobs: u32,
-    turns: &Arc<Semaphore>,
+    around: &Surroundings,
+    (jobs, turns): (u32, &Arc<Semaphore>),
     trials: &mut JoinSet<()>,
 ) {
     faults.retain(|fault| fault.cluster.is_none());
@@ -204,7 +222,13 @@ async fn plant(
         let Some(turn) = turn(turns, wanted, &site.cancel).await else {
             return;
         };
-        trials.spawn(trial::conduct(Arc::clone(site), fault, turn, None));
+        trials.spawn(trial::conduct(
+            Arc::clone(site),
+            fault,
+            around.clone(),
+            turn,
+            None,
+        ));
     }
 }
 
@@ -301,8 +325,10 @@ impl Site {
 
 /// What each container of a fault's tenants asks for.
 const CPU_REQUEST: &str = "20m";
+/// When what all faults share counts as left over.
+const SURROUNDED_FOR: Duration = Duration::from_secs(3600);
 /// How long is waited for what will not go, since the fault is that it does not.
-const HELD_FOR: Duration = Duration::from_secs(15);
+const HELD_FOR: Duration = Duration::from_secs(45);
 
 /// An error of the harness as what came of a fault.
 fn trouble(error: HarnessError) -> Outcome {

@@ -55,14 +55,13 @@ impl Site {
         found.ok_or_else(|| HarnessError::new(format!("{id} is no tenant of this run")))
     }
 
-    /// The tenant that is deliberately open: as the first one is, but for its id.
+    /// The tenant of this id that is deliberately open: as the first one is, but for its id.
     ///
     /// # Errors
-    /// The run has no tenant.
-    pub fn open_tenant(&self) -> Result<Tenant, HarnessError> {
+    /// The run has no tenant, or this is no id.
+    pub fn open_tenant(&self, id: &str) -> Result<Tenant, HarnessError> {
         let like = self.settings.tenants.first();
         let like = like.ok_or_else(|| HarnessError::new("this run has no tenant"))?;
-        let id = self.mark.run.open_tenant();
         let id = id
             .parse()
             .map_err(|error| HarnessError::during(format!("name tenant {id}"), &error))?;
@@ -79,6 +78,37 @@ where
     work.map(|result| result.map(Arc::new)).boxed().shared()
 }
 
+/// What a run puts up outside of tenants. It may serve several runs.
+#[derive(Clone, Default)]
+pub struct Surroundings {
+    agents: HashMap<Place, Slot<Agent>>,
+    shared_services: Option<Slot<SharedServices>>,
+    enforcement: Option<Slot<Enforcement>>,
+}
+
+impl Surroundings {
+    /// What of it serves as this resource, put into a stage; whether there is such.
+    fn lend(&self, resource: &Resource, stage: &mut Stage) -> bool {
+        match resource {
+            Resource::Agent(place) => {
+                let agent = self.agents.get(place).cloned();
+                agent
+                    .map(|agent| stage.agents.insert(place.clone(), agent))
+                    .is_some()
+            }
+            Resource::SharedServices => {
+                stage.shared_services.clone_from(&self.shared_services);
+                self.shared_services.is_some()
+            }
+            Resource::Enforcement => {
+                stage.enforcement.clone_from(&self.enforcement);
+                self.enforcement.is_some()
+            }
+            Resource::Tenant(_) | Resource::Workloads(_) => false,
+        }
+    }
+}
+
 /// Everything a run puts up.
 pub struct Stage {
     tenants: HashMap<TenantId, Slot<()>>,
@@ -90,8 +120,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Prepares these resources; nothing happens before [`Stage::drive`] or somebody asking.
-    pub fn new(site: &Arc<Site>, resources: &BTreeSet<Resource>) -> Stage {
+    /// Prepares these resources, but for what stands already `around`; nothing happens before [`Stage::drive`] or somebody asking.
+    pub fn new(site: &Arc<Site>, resources: &BTreeSet<Resource>, around: &Surroundings) -> Stage {
         let mut stage = Stage {
             tenants: HashMap::new(),
             quotas: HashMap::new(),
@@ -119,9 +149,24 @@ impl Stage {
             })
             .collect();
         for resource in resources {
-            stage.prepare(site, resource, &owners);
+            if !around.lend(resource, &mut stage) {
+                stage.prepare(site, resource, &owners);
+            }
         }
         stage
+    }
+
+    /// What of it may serve other runs.
+    pub fn surroundings(&self) -> Surroundings {
+        let outside = |(place, _): &(&Place, &Slot<Agent>)| !matches!(place, Place::Tenant(..));
+        let agents = self.agents.iter().filter(outside);
+        Surroundings {
+            agents: agents
+                .map(|(place, agent)| (place.clone(), agent.clone()))
+                .collect(),
+            shared_services: self.shared_services.clone(),
+            enforcement: self.enforcement.clone(),
+        }
     }
 
     fn prepare(&mut self, site: &Arc<Site>, resource: &Resource, owners: &HashMap<TenantId, Slot<String>>) {
@@ -528,7 +573,7 @@ async fn shared_agent(site: Arc<Site>, place: Place) -> Result<Agent, HarnessErr
 
 /// The agent of the tenant that is deliberately open: its namespace as the templates have it, and nothing else of them.
 async fn open_agent(site: Arc<Site>) -> Result<Agent, HarnessError> {
-    let tenant = site.open_tenant()?;
+    let tenant = site.open_tenant(&site.mark.run.open_tenant())?;
     let namespace = tenant.namespace();
     let manifests = provisioner::render(&tenant, &Templates::embedded(), &stamp(&site))
         .map_err(|error| HarnessError::during(format!("render tenant {}", tenant.id), &error))?;

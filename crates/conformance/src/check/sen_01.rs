@@ -68,7 +68,8 @@ async fn judge(cx: &Context) -> Result<Verdict, HarnessError> {
         targets::every_port("outsider", &open, CONTROL_TIMEOUT),
         targets::every_port("open tenant", &sink, CONTROL_TIMEOUT),
     );
-    let tenant = cx.site.open_tenant()?;
+    let id = open.namespace.trim_start_matches("ai-agents-");
+    let tenant = cx.site.open_tenant(id)?;
     let (inward, outward, admitted) = futures::join!(
         probing::promised(&outsider, &inward),
         probing::promised(&open, &outward),

@@ -17,6 +17,7 @@ use crate::removal;
 use crate::report::{ItemResult, Report};
 use crate::run;
 use crate::settings::Settings;
+use crate::stage::Surroundings;
 use crate::verdict::Verdict;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
@@ -31,6 +32,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 pub(super) async fn conduct(
     site: Arc<Site>,
     fault: Fault,
+    around: Surroundings,
     turn: OwnedSemaphorePermit,
     judged: Option<oneshot::Sender<bool>>,
 ) {
@@ -43,7 +45,7 @@ pub(super) async fn conduct(
                 judged,
                 _turn: turn,
             };
-            beside_and_judge(&site, &fault, until_judged).await
+            beside_and_judge(&site, &fault, around, until_judged).await
         }
         Err(why) => Outcome::NotPlantable(why),
     };
@@ -57,14 +59,19 @@ pub(super) async fn conduct(
     }));
 }
 
-async fn beside_and_judge(site: &Site, fault: &Fault, until_judged: UntilJudged) -> Outcome {
+async fn beside_and_judge(
+    site: &Site,
+    fault: &Fault,
+    around: Surroundings,
+    until_judged: UntilJudged,
+) -> Outcome {
     let beside = match Beside::plant(site, fault).await {
         Ok(beside) => beside,
         Err(error) => {
             return trouble(until_judged.end(site, false).await.err().unwrap_or(error));
         }
     };
-    let outcome = judge(site, fault, until_judged).await;
+    let outcome = judge(site, fault, around, until_judged).await;
     match beside {
         Some(beside) => beside.remove(site).await.map_or_else(trouble, |()| outcome),
         None => outcome,
@@ -90,13 +97,14 @@ impl UntilJudged {
     }
 }
 
-async fn judge(site: &Site, fault: &Fault, until_judged: UntilJudged) -> Outcome {
+async fn judge(site: &Site, fault: &Fault, around: Surroundings, until_judged: UntilJudged) -> Outcome {
     let settings = site.settings_for(fault);
     let request = run::Request {
         settings: settings.clone(),
         selection: Selection::default(),
         ledgers: site.ledgers.clone(),
         templates: fault.templates.clone(),
+        around,
     };
     let (events, received) = Events::channel();
     let ran = async {
