@@ -124,7 +124,7 @@ pub struct Selftest {
     #[arg(long, value_name = "FAULT,…", value_delimiter = ',')]
     pub only: Vec<String>,
     /// How many faults are judged at once.
-    #[arg(long, value_name = "N", default_value = "4")]
+    #[arg(long, value_name = "N", default_value = "3")]
     pub jobs: NonZeroU32,
     /// Write a JUnit report: a test case per fault.
     #[arg(long, value_name = "FILE")]
