@@ -10,15 +10,16 @@ CONFORMANCE_TEST_CLUSTER=lab
 LAB_BINARY=$lab
 export KUBECONFIG CONFORMANCE_TEST_CLUSTER LAB_BINARY
 
-# A run mostly waits: for pods, and for packets that are dropped. Four at once fit two cores.
-cluster_test() { # test binary
-	cargo test --workspace --locked --test "$1" -- --ignored --test-threads=4
+# A run mostly waits: for pods, and for packets that are dropped. Three at once fit two cores.
+cluster_test() { # test binary, tests at once
+	cargo test --workspace --locked --test "$1" -- --ignored --test-threads="${2:-3}"
 }
 
 cluster_test cluster
 cluster_test cluster_selftest
 cargo run --quiet --locked --package conformance -- selftest --cluster lab --junit build/selftest.xml --markdown build/selftest.md
-cluster_test cluster_infrastructure
+# Each of these disturbs a run on purpose: what else is slow must not.
+cluster_test cluster_infrastructure 2
 (cd fixtures && LAB_E2E=1 LAB_BINARY="$lab" CGO_ENABLED=0 go test -trimpath -count=1 -timeout 15m ./lab/e2e/...)
 
 "$lab" down
