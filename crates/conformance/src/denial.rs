@@ -188,6 +188,16 @@ mod tests {
         r#"ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"#,
         Denial::Admission
     )]
+    #[case::webhook_that_quotes_a_quota(
+        403,
+        r#"admission webhook "w" denied the request: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1"#,
+        Denial::Admission
+    )]
+    #[case::policy_that_quotes_pod_security(
+        403,
+        r#"ValidatingAdmissionPolicy 'p' with binding 'b' denied request: violates PodSecurity"#,
+        Denial::Admission
+    )]
     #[case::webhook_unreachable(
         500,
         r#"Internal error occurred: failed calling webhook "w": timeout"#,
