@@ -5,7 +5,9 @@ use crate::error::HarnessError;
 use crate::exec::{self, Command, Input, Output};
 use crate::resource::Place;
 use crate::retry::Retries;
-use probe::protocol::{self, Ask, Attempt, Outcome, Part, Protocol, Question, Reply, Request, Summary};
+use probe::protocol::{
+    self, Ask, Attempt, Ending, Outcome, Part, Protocol, Question, Reply, Request, Summary,
+};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -195,14 +197,17 @@ impl Agent {
         let begin = tokio::time::Instant::now();
         let asked = async {
             let session = self.session().await?;
-            let answer = self.answer(&session, question).await;
+            let mut heard = Vec::new();
+            let answer = self.answer(&session, question, &mut heard).await;
             if let Err(error) = &answer
                 && session.is_over()
             {
                 if error.what.contains(exec::CUT_OFF) {
                     self.retries.count("the exec of an agent was cut off");
                 }
-                self.answer(&*self.session().await?, question).await
+                let session = self.session().await?;
+                let again = self.answer(&session, question, &mut Vec::new()).await;
+                again.map(|parts| with_reached(parts, heard))
             } else {
                 answer
             }
@@ -242,28 +247,48 @@ impl Agent {
         Ok(session)
     }
 
-    async fn answer(&self, session: &Session, question: &Question) -> Result<Vec<Part>, HarnessError> {
+    /// Asks; `heard` is what came, also where that is not all.
+    async fn answer(
+        &self,
+        session: &Session,
+        question: &Question,
+        heard: &mut Vec<Part>,
+    ) -> Result<Vec<Part>, HarnessError> {
         let ask = Ask {
             ask: self.ids.fetch_add(1, Ordering::Relaxed),
             question: question.clone(),
         };
-        let mut parts = Vec::new();
         let mut replies = session.ask(&ask).await?;
         while let Some(reply) = replies.recv().await {
             match reply? {
                 Part::End(Summary {
                     refused: Some(why), ..
                 }) => return Err(HarnessError::new(why)),
-                Part::End(Summary { done, .. }) if done != parts.len() => {
-                    let came = parts.len();
+                Part::End(Summary { done, .. }) if done != heard.len() => {
+                    let came = heard.len();
                     return Err(HarnessError::new(format!("{done} lines announced, {came} came")));
                 }
-                Part::End(_) => return Ok(parts),
-                part => parts.push(part),
+                Part::End(_) => return Ok(std::mem::take(heard)),
+                part => heard.push(part),
             }
         }
         Err(HarnessError::new("its answer has no last line"))
     }
+}
+
+/// What got through before the connection was lost counts, whatever the second time shows.
+fn with_reached(mut parts: Vec<Part>, heard: Vec<Part>) -> Vec<Part> {
+    for part in heard {
+        if let Part::Outcome(first) = part
+            && first.ending == Ending::Reached
+            && let Some(Part::Outcome(again)) = parts
+                .iter_mut()
+                .find(|part| matches!(part, Part::Outcome(again) if again.id == first.id))
+        {
+            *again = first;
+        }
+    }
+    parts
 }
 
 /// A conversation with an agent: many questions at once.
@@ -466,6 +491,30 @@ mod tests {
             told[0].to_string(),
             "the exec of an agent was cut off once; asked again"
         );
+    }
+
+    #[test]
+    fn what_got_through_before_a_cut_is_not_forgotten() {
+        let outcome = |id, ending| {
+            Part::Outcome(
+                serde_json::from_value(
+                    serde_json::json!({ "id": id, "ending": ending, "echoed": false, "total_ms": 1 }),
+                )
+                .unwrap(),
+            )
+        };
+        let again = vec![
+            outcome(1, "timed-out"),
+            outcome(2, "timed-out"),
+            outcome(3, "reached"),
+        ];
+        let heard = vec![outcome(2, "reached"), outcome(3, "timed-out")];
+        let expected = vec![
+            outcome(1, "timed-out"),
+            outcome(2, "reached"),
+            outcome(3, "reached"),
+        ];
+        assert_eq!(with_reached(again, heard), expected);
     }
 
     #[rstest]

@@ -129,6 +129,7 @@ fn cell(what: String, target: &Arc<Agent>, timeout: Duration) -> Cell {
         what,
         attempt,
         witness: Some(Arc::clone(target)),
+        answers_others: false,
     }
 }
 

@@ -69,6 +69,21 @@ impl Context {
         }
     }
 
+    /// The same, with an undecided probe where it should have come up and did not.
+    pub async fn shared_agent_or_gap(&self, place: &Place) -> (Option<Arc<Agent>>, Option<Observed>) {
+        match self.shared_agent(place).await {
+            None => (None, None),
+            Some(Ok(agent)) => (Some(agent), None),
+            Some(Err(error)) => {
+                let gap = Observed {
+                    what: format!("agent {place}"),
+                    observation: Observation::Broken(error.to_string()),
+                };
+                (None, Some(gap))
+            }
+        }
+    }
+
     /// That a tenant's API was alive all the time since it was seen `before`.
     pub async fn api_alive(&self, to: &TenantId, before: &Workloads) -> Control {
         let after = match self.site.tenant(to) {
@@ -125,6 +140,7 @@ impl Context {
                 query,
             },
             witness: None,
+            answers_others: false,
         }
     }
 }
@@ -152,6 +168,7 @@ pub fn to_agent(source: &str, target: &Arc<Agent>, protocol: Protocol, port: u16
             query: None,
         },
         witness: Some(Arc::clone(target)),
+        answers_others: false,
     }
 }
 

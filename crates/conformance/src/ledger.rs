@@ -255,12 +255,11 @@ impl Ledger {
         match created.await {
             Ok(Ok(object)) => Ok(Ok(object)),
             Ok(Err(kube::Error::Api(status))) => {
-                if status.is_already_exists()
-                    && let Some(made) = made_before(&objects, &entry, &object).await?
-                {
-                    return Ok(Ok(made));
-                }
                 if (400..500).contains(&status.code) {
+                    // A request whose answer was lost is sent again, and refused then for what it did itself.
+                    if let Some(made) = made_before(&objects, &entry, &object).await? {
+                        return Ok(Ok(made));
+                    }
                     self.gone(&entry);
                 }
                 Ok(Err(status))

@@ -29,6 +29,8 @@ pub struct Cell {
     pub attempt: Try,
     /// The agent behind that address, where it is one: its listeners are asked for the nonce.
     pub witness: Option<Arc<Agent>>,
+    /// Whether a control of the same check is answered at the same address and port: a refusal is no dead listener's then.
+    pub answers_others: bool,
 }
 
 /// What a source saw.
@@ -172,7 +174,7 @@ fn distrusted(cells: &[Cell], tried: &[Pair]) -> Vec<(usize, &'static str)> {
     }
     both()
         .enumerate()
-        .filter(|(_, (cell, pair))| cell.witness.is_none() && refused(cell, pair))
+        .filter(|(_, (cell, pair))| cell.witness.is_none() && !cell.answers_others && refused(cell, pair))
         .map(|(index, _)| {
             (
                 index,
@@ -316,6 +318,12 @@ pub(crate) fn combine(one: Observation, two: Observation) -> Observation {
 fn observe(cell: &Cell, outcome: &Outcome) -> Observation {
     let detail = outcome.error.clone().or_else(|| outcome.answer.clone());
     match outcome.ending {
+        Ending::Reached if answered_by_a_proxy(cell.attempt.protocol, outcome) => {
+            Observation::Broken(format!(
+                "answered, and maybe by a proxy in the target's stead: {}",
+                detail.unwrap_or_default()
+            ))
+        }
         Ending::Reached => Observation::Reached(reached_how(cell.attempt.protocol, outcome)),
         Ending::TimedOut if waited(outcome) < LEAST_WAIT => Observation::Broken(
             "the name took so long to resolve that no time was left to connect".to_owned(),
@@ -335,6 +343,14 @@ fn observe(cell: &Cell, outcome: &Outcome) -> Observation {
             Observation::Broken(format!("the agent could not try: {}", detail.unwrap_or_default()))
         }
     }
+}
+
+/// What proxies and gateways say where they refuse or cannot reach the target themselves (RFC 9110, 15.5.4, 15.5.8, 15.6.3 to 15.6.5).
+fn answered_by_a_proxy(protocol: Protocol, outcome: &Outcome) -> bool {
+    let status = outcome.answer.as_deref().and_then(|line| line.split(' ').nth(1));
+    protocol == Protocol::Http
+        && !outcome.echoed
+        && status.is_some_and(|status| ["403", "407", "502", "503", "504"].contains(&status))
 }
 
 /// How long the target was waited for, the name's resolution left out.
@@ -379,6 +395,7 @@ mod tests {
             what: "a -> b".into(),
             attempt,
             witness: None,
+            answers_others: false,
         }
     }
     fn tried(ending: Ending) -> Tried {
@@ -475,6 +492,32 @@ mod tests {
         let tried = [pair(beside, beside), pair(Ending::Refused, Ending::TimedOut)];
         let expected: &[usize] = if distrusts { &[1] } else { &[] };
         assert_eq!(undecided(&cells, &tried), expected);
+    }
+
+    #[test]
+    fn a_refusal_is_believed_where_others_are_answered() {
+        let cells = [Cell {
+            answers_others: true,
+            ..cell(Protocol::Tcp)
+        }];
+        assert!(undecided(&cells, &[pair(Ending::Refused, Ending::Refused)]).is_empty());
+    }
+
+    #[rstest]
+    #[case::the_api("HTTP/1.1 404 Not Found", false, "reached")]
+    #[case::a_gateway("HTTP/1.1 503 Service Unavailable", false, "broken")]
+    #[case::a_sidecar("HTTP/1.1 403 Forbidden", false, "broken")]
+    #[case::our_agent("HTTP/1.1 503 Service Unavailable", true, "reached")]
+    fn a_proxys_answer_is_not_the_targets(#[case] line: &str, #[case] echoed: bool, #[case] expected: &str) {
+        let mut outcome = tried(Ending::Reached).outcome;
+        outcome.answer = Some(line.into());
+        outcome.echoed = echoed;
+        let word = match observe(&cell(Protocol::Http), &outcome) {
+            Observation::Reached(_) => "reached",
+            Observation::Denied(_) => "denied",
+            Observation::Broken(_) => "broken",
+        };
+        assert_eq!(word, expected);
     }
 
     #[test]

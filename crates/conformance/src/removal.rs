@@ -148,10 +148,8 @@ fn name_of(entry: &Entry) -> String {
 
 /// Its deletion was accepted and nothing holds it.
 fn is_going(metadata: &ObjectMeta) -> bool {
-    let held = metadata
-        .finalizers
-        .as_ref()
-        .is_some_and(|finalizers| !finalizers.is_empty());
+    let foreign = |finalizer: &String| !OWN_FINALIZERS.contains(&finalizer.as_str());
+    let held = metadata.finalizers.iter().flatten().any(foreign);
     metadata.deletion_timestamp.is_some() && !held
 }
 
@@ -237,6 +235,21 @@ pub async fn remove(
         }
     }
     failed
+}
+
+/// Removes what requests that were under way made after their object was looked for; what `failed` before is left alone.
+///
+/// # Errors
+/// It could not be looked for.
+pub async fn latecomers(
+    client: &kube::Client,
+    run: &str,
+    failed: &[(Entry, String)],
+    limit: Duration,
+) -> Result<Vec<(Entry, String)>, HarnessError> {
+    let mut found = of_run(client, run).await?;
+    found.retain(|entry| !failed.iter().any(|(failed, _)| failed == entry));
+    Ok(remove(client, run, &found, limit, &|_| {}).await)
 }
 
 async fn remove_before(
@@ -383,6 +396,7 @@ mod tests {
     #[rstest::rstest]
     #[case::not_deleted(json!({}), false)]
     #[case::deleted(json!({ "deletionTimestamp": "2026-01-01T00:00:00Z" }), true)]
+    #[case::by_kubernetes_itself(json!({ "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["foregroundDeletion"] }), true)]
     #[case::held(json!({ "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/nobody"] }), false)]
     fn what_is_deleted_and_not_held_is_on_its_way(#[case] more: serde_json::Value, #[case] going: bool) {
         let mut map = json!({ "name": "m", "namespace": "n", "labels": { RUN_ID: "0a1b2c3d" } });

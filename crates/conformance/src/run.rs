@@ -196,7 +196,7 @@ async fn run_on(
     match prepared {
         Ok(plan) => conduct(site, plan, &around, (begin, cancel), keep).await,
         Err(error) => {
-            finish(&site, false, true).await;
+            finish(&site, false).await;
             return Err(error);
         }
     }
@@ -402,20 +402,18 @@ async fn conduct(
         before_clean_up: OnceLock::new(),
     };
     let tenants = site.settings.tenant_ids();
-    let finished = tokio::select! {
+    tokio::select! {
         // The stage is driven beside the checks, in this task: dropping both stops all that is under way.
-        ((), ()) = async { futures::join!(cx.stage.drive(), runner::run(&cx, &plan)) } => true,
+        ((), ()) = async { futures::join!(cx.stage.drive(), runner::run(&cx, &plan)) } => {}
         error = lease::keep(&site.cluster.client, &tenants, &site.mark) => {
             site.events.notice(format!("the tenants can no longer be held, the run ends here: {error}"));
-            false
         }
         () = tokio::time::sleep_until(deadline) => {
             let seconds = site.settings.timeout.as_secs();
             site.events.notice(format!("the time for this run is over ({seconds} s): what has no result is inconclusive"));
-            false
         }
-        () = cancel.cancelled() => false,
-    };
+        () = cancel.cancelled() => {}
+    }
     cx.stage.stop();
     site.events.send(Event::Took("verdicts", begin.elapsed()));
     let judged = Instant::now();
@@ -424,7 +422,7 @@ async fn conduct(
         let _ = cx.before_clean_up.set(look_before_clean_up(&site).await);
     }
     tokio::select! {
-        () = finish(&site, keep, !finished) => {}
+        () = finish(&site, keep) => {}
         // A Lease that is lost now changes nothing about what has to be removed.
         () = async { let _ = lease::keep(&site.cluster.client, &tenants, &site.mark).await; std::future::pending().await } => {}
     }
@@ -491,7 +489,9 @@ impl Surrounded {
         let (site, run) = (&self.site, self.site.mark.run.as_str());
         let (entries, limit) = (site.ledger.newest_first(), site.settings.clean_up_within);
         let gone = |entry: &Entry| site.ledger.gone(entry);
-        let failed = removal::remove(&site.cluster.client, run, &entries, limit, &gone).await;
+        let client = &site.cluster.client;
+        let mut failed = removal::remove(client, run, &entries, limit, &gone).await;
+        failed.extend(removal::latecomers(client, run, &failed, limit).await?);
         if let Some((entry, why)) = failed.first() {
             let clean = format!(
                 "conformance clean --cluster {} --run {run}",
@@ -518,9 +518,8 @@ async fn look_before_clean_up(site: &Site) -> Result<usize, HarnessError> {
     prov_14::seen_before(&found, &there)
 }
 
-/// Removes what is in the ledger, with `keep` only the Leases; and what requests that were under way when the run was `stopped` may have made
-/// after their object was looked for.
-async fn finish(site: &Site, keep: bool, stopped: bool) {
+/// Removes what is in the ledger, with `keep` only the Leases; and what requests that were under way made after their object was looked for.
+async fn finish(site: &Site, keep: bool) {
     let (client, run, context) = (
         &site.cluster.client,
         site.mark.run.as_str(),
@@ -537,9 +536,9 @@ async fn finish(site: &Site, keep: bool, stopped: bool) {
     }
     let limit = site.settings.clean_up_within;
     let mut failed = removal::remove(client, run, &entries, limit, &|entry| site.ledger.gone(entry)).await;
-    if stopped && !keep && failed.is_empty() {
-        match removal::of_run(client, run).await {
-            Ok(found) => failed = removal::remove(client, run, &found, limit, &|_| {}).await,
+    if !keep {
+        match removal::latecomers(client, run, &failed, limit).await {
+            Ok(late) => failed.extend(late),
             Err(error) => site
                 .events
                 .notice(format!("what came late could not be looked for: {error}")),

@@ -35,6 +35,7 @@ pub fn api(cx: &Context, source: &str, to: &TenantId, workloads: &Workloads, tim
         what: format!("{source} -> {to} API {what}"),
         attempt,
         witness: None,
+        answers_others: false,
     };
     let mut cells: Vec<Cell> = Vec::new();
     for ip in workloads
@@ -149,9 +150,19 @@ pub fn workers(source: &str, to: &TenantId, workloads: &Workloads) -> Vec<Cell> 
                 query: None,
             },
             witness: None,
+            answers_others: false,
         });
     }
     cells
+}
+
+/// A tenant's workers, where there are none to probe.
+pub fn unprobed_workers(to: &TenantId, workloads: &Workloads) -> Option<Observed> {
+    let none = !workloads.worker.iter().any(|pod| pod.ip.is_some());
+    none.then(|| Observed {
+        what: format!("{to} worker by pod IP"),
+        observation: Observation::Broken("no pod of it has an address".to_owned()),
+    })
 }
 
 /// A shared service in its own protocol, by name, Service address and each ready pod's. Without a ready pod there is nothing to ask.
@@ -169,6 +180,7 @@ pub fn backend(source: &str, backend: &Backend, timeout: Duration) -> Vec<Cell> 
             query: None,
         },
         witness: None,
+        answers_others: true,
     };
     let mut cells: Vec<Cell> = backend
         .pods
@@ -208,6 +220,7 @@ pub fn internet(source: &str, internet: &Internet, protocol: Protocol, port: u16
             query: None,
         },
         witness: None,
+        answers_others: true,
     }
 }
 

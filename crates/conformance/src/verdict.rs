@@ -61,6 +61,20 @@ impl Control {
     }
 }
 
+impl Control {
+    /// The same, which holds only where these do too.
+    #[must_use]
+    pub fn given(mut self, others: &[Control]) -> Self {
+        let broken = others
+            .iter()
+            .find_map(|other| Some((&other.claim, other.holds.as_ref().err()?)));
+        if let (Ok(_), Some((claim, why))) = (&self.holds, broken) {
+            self.holds = Err(format!("{claim}: {why}"));
+        }
+        self
+    }
+}
+
 /// The proof that a probe works: cannot be had but from [`prove`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proven {
@@ -441,6 +455,22 @@ mod tests {
         #[case] word: &str,
     ) {
         assert_eq!(judge(&proof, &closed, &[promise]).word(), word);
+    }
+
+    #[rstest]
+    #[case::both_hold(Ok("echo"), Ok("up"), true)]
+    #[case::the_source_sends_nothing_at_all(Ok("echo"), Err("timed out"), false)]
+    #[case::it_answers_nobody(Err("timed out"), Ok("up"), false)]
+    fn an_answer_to_others_counts_only_where_the_source_can_send(
+        #[case] answers: Result<&str, &str>,
+        #[case] able: Result<&str, &str>,
+        #[case] expected: bool,
+    ) {
+        let able = promised(denied(), able).answers;
+        assert_eq!(
+            promised(denied(), answers).answers.given(&[able]).holds.is_ok(),
+            expected
+        );
     }
 
     #[test]

@@ -104,5 +104,6 @@ async fn judge(cx: &Context, from: &TenantId, to: &TenantId) -> Result<Verdict, 
     let agents: Vec<&Arc<Agent>> = sources.iter().chain(&targets).chain([&outsider, &sink]).collect();
     seen.controls.push(cx.enforcement(&agents).await);
     seen.probes.extend(missing);
+    seen.probes.extend(targets::unprobed_workers(to, &workloads));
     Ok(judge_denied(&prove(&seen.controls), &seen.probes))
 }

@@ -65,10 +65,8 @@ fn needs(tenant: &TenantId) -> Vec<Resource> {
 async fn judge(cx: &Context, to: &TenantId) -> Result<Verdict, HarnessError> {
     let sink = cx.stage.agent(&Place::Sink).await?;
     let mut sources = vec![cx.stage.agent(&Place::Outsider).await?];
-    // A cluster without shared services still has outsiders.
-    if let Some(Ok(agent)) = cx.shared_agent(&Place::SharedServices).await {
-        sources.push(agent);
-    }
+    let (beside, gap) = cx.shared_agent_or_gap(&Place::SharedServices).await;
+    sources.extend(beside);
     let (targets, missing) = cx.agents(to, &[Costume::Api]).await;
     let workloads = cx.workloads(to).await?;
 
@@ -96,6 +94,7 @@ async fn judge(cx: &Context, to: &TenantId) -> Result<Verdict, HarnessError> {
     let agents: Vec<_> = sources.iter().chain(&targets).chain([&sink]).collect();
     seen.controls.push(cx.enforcement(&agents).await);
     seen.probes.extend(missing);
+    seen.probes.extend(gap);
     seen.probes.extend(targets::unprobed_api(to, &workloads));
     Ok(judge_denied(&prove(&seen.controls), &seen.probes))
 }

@@ -108,11 +108,13 @@ async fn decide(cx: &Context, to: &TenantId) -> Result<Verdict, HarnessError> {
         join_all(listening),
         join_all(own),
     );
+    // What keeps the agent from the sink too is not the tenant's doing.
+    let able = seen.controls.clone();
     listening.into_iter().for_each(|each| seen.merge(each));
     let alive = cx.api_alive(to, &workloads).await;
     let promised = |answers: &Control, probe| Promised {
         probe,
-        answers: answers.clone(),
+        answers: answers.clone().given(&able),
     };
     let mut open: Vec<Promised> = served.into_iter().map(|probe| promised(&alive, probe)).collect();
     for (probe, own) in costumed.into_iter().zip(own.iter().flatten()) {
@@ -122,6 +124,7 @@ async fn decide(cx: &Context, to: &TenantId) -> Result<Verdict, HarnessError> {
     let agents: Vec<_> = api.iter().chain(&closed).chain([&ingress, &sink]).collect();
     seen.controls.push(cx.enforcement(&agents).await);
     seen.probes.extend(missing);
+    seen.probes.extend(targets::unprobed_workers(to, &workloads));
     seen.probes.extend(targets::unprobed_api(to, &workloads));
     Ok(judge(&prove(&seen.controls), &seen.probes, &open))
 }

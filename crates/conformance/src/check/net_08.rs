@@ -9,7 +9,7 @@ use crate::resource::{Costume, Place, Resource};
 use crate::shared_services::SharedServices;
 use crate::subject::{self, Subject};
 use crate::targets;
-use crate::verdict::{Control, Observation, Observed, Promised, Verdict, judge, prove};
+use crate::verdict::{Control, Promised, Verdict, judge, prove};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use probe::protocol::Protocol;
@@ -75,15 +75,7 @@ async fn decide(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError
     let outsider = cx.stage.agent(&Place::Outsider).await?;
     let sink = cx.stage.agent(&Place::Sink).await?;
     let (sources, missing) = cx.agents(tenant, &SOURCES).await;
-    let beside = cx.shared_agent(&Place::SharedServices).await;
-    let beside_missing = match &beside {
-        Some(Err(error)) => Some(Observed {
-            what: format!("agent {}", Place::SharedServices),
-            observation: Observation::Broken(error.to_string()),
-        }),
-        _ => None,
-    };
-    let beside: Option<Arc<Agent>> = beside.and_then(Result::ok);
+    let (beside, gap) = cx.shared_agent_or_gap(&Place::SharedServices).await;
     let others = others(cx, tenant, beside.as_ref()).await;
 
     let closed = |source: &str| {
@@ -132,7 +124,7 @@ async fn decide(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError
     let agents: Vec<&Arc<Agent>> = sources.iter().chain(&beside).chain([&outsider, &sink]).collect();
     seen.controls.push(cx.enforcement(&agents).await);
     seen.probes.extend(missing);
-    seen.probes.extend(beside_missing);
+    seen.probes.extend(gap);
     let namespace = &services.namespace;
     let backends = services.backends.iter();
     seen.probes

@@ -74,7 +74,7 @@ async fn judge(cx: &Context) -> Result<Verdict, HarnessError> {
         cx.stage.agent(&Place::Outsider).await?,
         cx.stage.agent(&Place::Impostor).await?,
     ];
-    let beside: Option<Arc<Agent>> = cx.shared_agent(&Place::SharedServices).await.and_then(Result::ok);
+    let (beside, gap) = cx.shared_agent_or_gap(&Place::SharedServices).await;
     let mut clients: Vec<Arc<Agent>> = beside.iter().cloned().collect();
     for tenant in cx.site.settings.tenant_ids() {
         clients.extend(cx.agents(&tenant, &[Costume::Api]).await.0);
@@ -110,6 +110,7 @@ async fn judge(cx: &Context) -> Result<Verdict, HarnessError> {
     seen.controls.extend(answers);
     let agents: Vec<&Arc<Agent>> = sources.iter().chain(&beside).chain([&sink]).collect();
     seen.controls.push(cx.enforcement(&agents).await);
+    seen.probes.extend(gap);
     let namespace = &services.namespace;
     let backends = services.backends.iter();
     seen.probes

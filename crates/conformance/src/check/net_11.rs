@@ -8,7 +8,7 @@ use crate::probing::{self, CONTROL_TIMEOUT, Cell, DENIAL_TIMEOUT};
 use crate::resource::{Costume, Place, Resource};
 use crate::subject::{self, Subject};
 use crate::targets;
-use crate::verdict::{Control, Promised, Verdict, judge, prove};
+use crate::verdict::{Control, Observation, Observed, Promised, Verdict, judge, prove};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use probe::protocol::Protocol;
@@ -72,10 +72,11 @@ async fn decide(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError
     let probed = sources.iter().map(|source| {
         let name = source.place.to_string();
         let (open, cells) = (dns(&name), elsewhere(cx, &name, &sink, DENIAL_TIMEOUT));
+        let control = cx.dns_control(source);
         async move {
             futures::join!(
                 probing::promised(source, &open),
-                probing::probe(source, &[], &cells)
+                probing::probe(source, std::slice::from_ref(&control), &cells)
             )
         }
     });
@@ -87,9 +88,9 @@ async fn decide(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError
         probing::probe(&outsider, &outside_controls, &[])
     );
     let mut open = Vec::new();
+    let answers: Vec<Observed> = answers.into_iter().map(resolved).collect();
     for (reached, closed) in probed {
-        // That its DNS is reached is what shows that a source can send at all.
-        seen.controls.extend(reached.iter().map(Control::reached));
+        let reached: Vec<Observed> = reached.into_iter().map(resolved).collect();
         seen.merge(closed);
         open.extend(reached.into_iter().zip(&answers).map(|(probe, answer)| Promised {
             probe,
@@ -100,6 +101,17 @@ async fn decide(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError
     seen.controls.push(cx.enforcement(&agents).await);
     seen.probes.extend(missing);
     Ok(judge(&prove(&seen.controls), &seen.probes, &open))
+}
+
+/// An answer that is no address (SERVFAIL, NXDOMAIN) reached a server, and resolves nothing.
+fn resolved(seen: Observed) -> Observed {
+    match &seen.observation {
+        Observation::Reached(how) if !how.starts_with("NOERROR ") => Observed {
+            observation: Observation::Broken(format!("DNS answered {how}")),
+            ..seen
+        },
+        _ => seen,
+    }
 }
 
 /// Port 53 of who is not the cluster's DNS.
@@ -118,4 +130,22 @@ fn elsewhere(cx: &Context, source: &str, sink: &Arc<Agent>, timeout: Duration) -
         }
     }
     cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::an_address("NOERROR 10.96.0.1 in 2 ms", true)]
+    #[case::failed("SERVFAIL in 2 ms", false)]
+    #[case::unknown("NXDOMAIN in 2 ms", false)]
+    fn a_name_resolves_to_an_address_or_not_at_all(#[case] how: &str, #[case] expected: bool) {
+        let seen = resolved(Observed {
+            what: "a -> cluster DNS (udp)".into(),
+            observation: Observation::Reached(how.into()),
+        });
+        assert_eq!(matches!(seen.observation, Observation::Reached(_)), expected);
+    }
 }

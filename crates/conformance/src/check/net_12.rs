@@ -92,10 +92,11 @@ async fn decide(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError
     );
     let mut open = Vec::new();
     for (reached, closed) in probed {
+        let able = closed.controls.clone();
         seen.merge(closed);
         open.extend(reached.into_iter().zip(&answers).map(|(probe, answer)| Promised {
             probe,
-            answers: Control::reached(answer),
+            answers: Control::reached(answer).given(&able),
         }));
     }
     let agents: Vec<&Arc<Agent>> = sources.iter().chain([&outsider]).collect();
