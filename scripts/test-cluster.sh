@@ -26,5 +26,6 @@ cluster_test cluster_infrastructure 2
 "$lab" up --cni none
 "$lab" load-image "$@"
 KUBECTL="$lab kubectl" fixtures/shared-services/services.sh up --context lab
+cargo run --quiet --locked --package provisioner -- platform apply --context lab --yes
 cluster_test cluster_without_policies
 "$lab" down
