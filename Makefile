@@ -10,7 +10,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(LAB_CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
 LAB := build/lab
-IMAGES := build/probe.tar build/postgresql.tar build/redis.tar
+IMAGES := build/probe.tar build/enhancer.tar build/postgresql.tar build/redis.tar
 SERVICES := fixtures/shared-services/services.sh
 # Where cargo builds; CI names a directory that outlives the work tree.
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
@@ -21,7 +21,7 @@ PROVISIONER := $(CARGO_TARGET_DIR)/debug/provisioner
 GO := CGO_ENABLED=0 go
 GOBUILD := -trimpath
 
-.PHONY: demo demo-down test lint test-unit test-cluster lab-up services-up lab-down tools build clean FORCE
+.PHONY: demo demo-down test lint test-unit test-docker test-cluster lab-up services-up lab-down tools build clean FORCE
 
 demo: demo-$(CLUSTER)
 
@@ -48,11 +48,11 @@ demo-down-kind:
 	scripts/kind-down.sh
 
 ## Everything CI runs.
-test: lint test-unit test-cluster
+test: lint test-unit test-docker test-cluster
 
 lint: tools $(CARGO_DENY)
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --all-targets --features enhancer/docker-tests --locked -- -D warnings
 	$(CARGO_DENY) check --hide-inclusion-graph bans licenses sources
 	@cd fixtures && unformatted=$$(gofmt -l .) && if [ -n "$$unformatted" ]; then echo "error: not formatted: $$unformatted" >&2; echo "hint: gofmt -w fixtures" >&2; exit 1; fi
 	cd fixtures && $(GO) vet $(GOBUILD) ./...
@@ -60,6 +60,10 @@ lint: tools $(CARGO_DENY)
 test-unit: tools
 	INSTA_UPDATE=no cargo test --workspace --locked
 	cd fixtures && $(GO) test $(GOBUILD) ./...
+
+## Tests of the application against PostgreSQL and Redis in containers. Where no engine answers, one runs for as long as they do.
+test-docker: tools build/postgresql.tar build/redis.tar
+	scripts/test-docker.sh build/postgresql.tar build/redis.tar
 
 ## Tests on a real cluster. Asked for a cluster and none found, they fail.
 test-cluster: services-up
