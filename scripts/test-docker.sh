@@ -30,6 +30,10 @@ with_engine_of_ours() { # directory, archives
 	trap 'exit 143' TERM
 	trap 'exit 130' INT
 	ip link set lo up
+	# The engine leaves a key there.
+	if [ -d /etc/docker ]; then
+		mount -t tmpfs none /etc/docker
+	fi
 	export DOCKER_HOST="unix://$directory/docker.sock"
 	dockerd --host "$DOCKER_HOST" --data-root "$directory/data" --exec-root "$directory/run" --pidfile "$directory/dockerd.pid" \
 		--cgroup-parent "/$(basename "$directory")" >"$directory/dockerd.log" 2>&1 &
@@ -46,7 +50,9 @@ with_engine_of_ours() { # directory, archives
 		sleep 0.1
 	done
 	load "$@"
-	tests
+	# In the background, so that a signal is heard at once.
+	tests &
+	wait $!
 }
 
 # take_away ends the engine and all that it runs, and removes what it kept. Called however this script ends.
@@ -54,10 +60,18 @@ take_away() {
 	status=$?
 	trap - EXIT INT TERM
 	if [ -n "$namespaces" ] && [ -d "/proc/$namespaces" ]; then
-		# The first process in them; the kernel kills the others with it.
-		for first in $(cat "/proc/$namespaces/task/$namespaces/children"); do
-			kill -KILL "$first" 2>/dev/null || true
+		# With the first process in them the kernel ends all others.
+		# shellcheck disable=SC2086 # There may be none.
+		first=$(cat "/proc/$namespaces/task/$namespaces/children")
+		kill -TERM $first 2>/dev/null || true
+		waited=0
+		while [ -d "/proc/$namespaces" ] && [ "$waited" -lt 50 ]; do
+			waited=$((waited + 1))
+			sleep 0.1
 		done
+		if [ -d "/proc/$namespaces" ]; then
+			kill -KILL $first 2>/dev/null || true
+		fi
 		wait "$namespaces" 2>/dev/null || true
 	fi
 	if [ -n "$directory" ]; then
