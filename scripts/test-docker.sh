@@ -61,16 +61,15 @@ take_away() {
 	trap - EXIT INT TERM
 	if [ -n "$namespaces" ] && [ -d "/proc/$namespaces" ]; then
 		# With the first process in them the kernel ends all others.
-		# shellcheck disable=SC2086 # There may be none.
 		first=$(cat "/proc/$namespaces/task/$namespaces/children")
-		kill -TERM $first 2>/dev/null || true
+		kill -TERM "$first" 2>/dev/null || true
 		waited=0
 		while [ -d "/proc/$namespaces" ] && [ "$waited" -lt 50 ]; do
 			waited=$((waited + 1))
 			sleep 0.1
 		done
 		if [ -d "/proc/$namespaces" ]; then
-			kill -KILL $first 2>/dev/null || true
+			kill -KILL "$first" 2>/dev/null || true
 		fi
 		wait "$namespaces" 2>/dev/null || true
 	fi
