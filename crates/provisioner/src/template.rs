@@ -81,6 +81,7 @@ const TENANT: &[(&str, &str)] = embedded!("templates/tenant":
     "42-networkpolicy-allow-ingress-from-nginx",
     "43-networkpolicy-allow-egress-shared-services",
     "50-configmap",
+    "51-secret-credentials",
     "60-service-api",
     "61-deployment-api",
     "62-deployment-worker",
