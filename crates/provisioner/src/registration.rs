@@ -282,7 +282,7 @@ pub async fn register(
         let change = patience.attempt(&what, attempt).await?;
         let what = format!("role {} in PostgreSQL", login(&tenant.id));
         progress.step(&Step::Registered { what, change });
-        Ok(change)
+        Ok::<_, RegistrationError>(change)
     };
     let user = async {
         let server = Server::redis(client, shared);
@@ -291,7 +291,7 @@ pub async fn register(
         let change = patience.attempt(&what, attempt).await?;
         let what = format!("user {} in Redis", login(&tenant.id));
         progress.step(&Step::Registered { what, change });
-        Ok(change)
+        Ok::<_, RegistrationError>(change)
     };
     // Whatever becomes of one, the other is made: the next call has less to do.
     let (role, user) = join(role.boxed(), user.boxed()).await;
@@ -329,7 +329,7 @@ pub async fn purge(
             login: login(id),
             was,
         });
-        Ok(was)
+        Ok::<_, RegistrationError>(was)
     };
     let users = async {
         let server = Server::redis(client, shared);
@@ -345,10 +345,10 @@ pub async fn purge(
             login: login(id),
             was,
         });
-        Ok(was)
+        Ok::<_, RegistrationError>(was)
     };
     let (roles, users) = join(roles.boxed(), users.boxed()).await;
-    let (roles, users): (State, State) = (roles?, users?);
+    let (roles, users) = (roles?, users?);
     Ok(State {
         user: users.user,
         keys: users.keys,

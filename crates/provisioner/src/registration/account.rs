@@ -70,7 +70,8 @@ pub(super) async fn of_tenant(
     calls: &Calls<'_>,
     id: &TenantId,
 ) -> Result<Own, RegistrationError> {
-    let held = Held::read(client, calls, &id.namespace(), CREDENTIALS, true).await?;
+    let namespace = id.namespace();
+    let held = Held::read(client, calls, &namespace, CREDENTIALS, true).await?;
     Ok(Own {
         postgresql: held.value(POSTGRESQL_PASSWORD)?.into(),
         redis: held.value(REDIS_PASSWORD)?.into(),
