@@ -143,7 +143,7 @@ mod tests {
     use rstest::rstest;
     use serde_json::json;
 
-    fn secret(annotation: &str, rest: Value) -> DynamicObject {
+    fn secret(annotation: &str, rest: &Value) -> DynamicObject {
         let mut object = json!({
             "apiVersion": "v1", "kind": "Secret",
             "metadata": {"name": "x", "annotations": {labels::GENERATE: annotation}},
@@ -164,13 +164,13 @@ mod tests {
     #[case::strange_key("A/B=16")]
     #[case::twice("A=16 A=16")]
     fn annotations_that_cannot_be_used(#[case] annotation: &str) {
-        let error = wanted(&secret(annotation, json!({}))).unwrap_err();
+        let error = wanted(&secret(annotation, &json!({}))).unwrap_err();
         assert!(error.contains(labels::GENERATE), "{error}");
     }
 
     #[test]
     fn what_is_lacking_is_made_anew_each_time_and_what_is_there_stays() {
-        let live = secret("A=16 B=32", json!({"data": {"A": "eA=="}}));
+        let live = secret("A=16 B=32", &json!({"data": {"A": "eA=="}}));
         let keys = wanted(&live).unwrap();
         let value = || {
             let made = missing(&keys, &live).unwrap().unwrap();
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(first.len(), 64);
         assert!(first.chars().all(|c| c.is_ascii_hexdigit()));
         assert_ne!(first, second);
-        let full = secret("A=16", json!({"data": {"A": ""}}));
+        let full = secret("A=16", &json!({"data": {"A": ""}}));
         assert_eq!(missing(&wanted(&full).unwrap(), &full).unwrap(), None);
     }
 
@@ -190,11 +190,11 @@ mod tests {
     fn string_data_becomes_data_and_wins_over_it() {
         let mut object = secret(
             "",
-            json!({"data": {"A": "eA==", "B": "eA=="}, "stringData": {"B": "y"}}),
+            &json!({"data": {"A": "eA==", "B": "eA=="}, "stringData": {"B": "y"}}),
         );
         settle_string_data(&mut object).unwrap();
         assert_eq!(object.data, json!({"data": {"A": "eA==", "B": "eQ=="}}));
-        let mut odd = secret("", json!({"stringData": {"B": 1}}));
+        let mut odd = secret("", &json!({"stringData": {"B": 1}}));
         assert_eq!(
             settle_string_data(&mut odd).unwrap_err(),
             "has a stringData.B that is no string"

@@ -252,7 +252,8 @@ async fn a_removal_leaves_nothing_and_takes_nothing_of_others() {
         assert_eq!(purge().await.unwrap(), was);
         assert!(case.state().await.is_empty());
         assert_eq!(purge().await.unwrap(), State::default());
-        let others = registration::purge(&case.client, &shared, &neighbour.parse().unwrap(), &Silent, WITHIN);
+        let neighbour = neighbour.parse().unwrap();
+        let others = registration::purge(&case.client, &shared, &neighbour, &Silent, WITHIN);
         assert_eq!(others.await.unwrap(), State { rows: 1, keys: 1, ..State::default() });
         let admin = registration::postgresql_admin(&case.client, &shared, "postgres").await.unwrap();
         let left = admin.query("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&role]).await.unwrap();
