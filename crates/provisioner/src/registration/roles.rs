@@ -146,13 +146,15 @@ pub(super) async fn register(
             let mut statements: Vec<String> = strange
                 .map(|group| format!("REVOKE {} FROM {quoted}", identifier(group)))
                 .collect();
-            if !groups.iter().any(|group| group == GROUP_ROLE) {
+            let member = groups.iter().any(|group| group == GROUP_ROLE);
+            if !member {
                 statements.push(format!("GRANT {GROUP_ROLE} TO {quoted}"));
             }
-            if !as_wanted {
+            if !(as_wanted && member) {
                 let verifier = verifier(password);
                 statements.push(format!("ALTER ROLE {quoted} {rights} PASSWORD {verifier}"));
             } else if !logs_in(server, &role, password, settings.database.as_str()).await? {
+                // Only this: for the rest it takes a superuser.
                 statements.push(format!("ALTER ROLE {quoted} PASSWORD {}", verifier(password)));
             }
             let change = if statements.is_empty() {
