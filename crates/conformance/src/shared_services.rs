@@ -45,8 +45,9 @@ pub async fn look(
 ) -> Result<SharedServices, HarnessError> {
     let namespace = services.namespace.to_string();
     let backend = |title, protocol, service| backend(client, &namespace, dns, title, protocol, service);
+    let postgresql = services.postgresql.as_service();
     let (postgresql, redis) = futures::try_join!(
-        backend("PostgreSQL", Protocol::Postgresql, &services.postgresql),
+        backend("PostgreSQL", Protocol::Postgresql, &postgresql),
         backend("Redis", Protocol::Redis, &services.redis),
     )?;
     Ok(SharedServices {

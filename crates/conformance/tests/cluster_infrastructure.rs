@@ -651,7 +651,7 @@ mod whole_lab {
     #[tokio::test(flavor = "multi_thread")]
     #[ignore = "needs the lab: make test-cluster"]
     async fn redis_down() {
-        without("deployment/redis", "Redis down").await;
+        without("statefulset/redis", "Redis down").await;
     }
 
     async fn without(service: &str, fault: &str) {

@@ -10,7 +10,8 @@ pub(crate) mod plan;
 
 pub use conflict::Conflict;
 
-use crate::calls::{self, CallError, Calls};
+use crate::calls::{self, CallError, Calls, Cause};
+use crate::credentials;
 use crate::kinds::Phase;
 use crate::manifest::{Manifest, ObjectRef};
 use crate::names::TenantId;
@@ -287,14 +288,33 @@ async fn carry_out_one<'m>(
     manifest: &'m Manifest,
     action: &Action,
 ) -> Result<(&'m Manifest, Option<bool>), objects::Failure<'m>> {
-    match action {
-        Action::Leave => Ok((manifest, None)),
-        Action::Create => objects.apply(manifest).await.map(|_| (manifest, Some(true))),
+    let outcome = match action {
+        Action::Leave => None,
+        Action::Create => objects.apply(manifest).await.map(|_| Some(true))?,
         Action::Change { version } => objects.apply(manifest).await.map(|object| {
             let same = object.metadata.resource_version.as_ref() == Some(version);
-            (manifest, (!same).then_some(false))
-        }),
+            (!same).then_some(false)
+        })?,
+    };
+    let failed = |error| objects::Failure { manifest, error };
+    let filled = generate_credentials(objects, manifest).await.map_err(failed)?;
+    Ok((manifest, outcome.or(filled.then_some(false))))
+}
+
+/// Whether a value was generated.
+async fn generate_credentials(objects: &Objects<'_>, manifest: &Manifest) -> Result<bool, CallError> {
+    if manifest.kind.kind != "Secret" {
+        return Ok(false);
     }
+    let keys = credentials::wanted(&manifest.object).map_err(|problem| CallError {
+        what: format!("generate credentials in {}", manifest.reference()),
+        tried_for: None,
+        cause: Cause::Unsent(format!("it {problem}")),
+    })?;
+    if keys.is_empty() {
+        return Ok(false);
+    }
+    objects.fill(manifest, &keys).await
 }
 
 fn record(objects: &Objects<'_>, manifest: &Manifest, made: Option<bool>, applied: &mut Applied) {

@@ -40,6 +40,8 @@ pub enum Cause {
     Silence(Duration),
     /// No connection, or no usable answer.
     Broken(kube::Error),
+    /// There was nothing to send: what went wrong on this side.
+    Unsent(String),
 }
 
 impl CallError {
@@ -82,7 +84,7 @@ impl CallError {
             };
             return Some(format!("use an account with this right, such as {who}"));
         }
-        (!matches!(self.cause, Cause::Refused(_)))
+        (!matches!(self.cause, Cause::Refused(_) | Cause::Unsent(_)))
             .then(|| "check that the cluster is up and can be reached from here".to_owned())
     }
 }
@@ -116,6 +118,7 @@ impl fmt::Display for Cause {
             }
             Self::Broken(kube::Error::Auth(error)) => f.write_str(&explain_credentials(error)),
             Self::Broken(error) => error.fmt(f),
+            Self::Unsent(problem) => f.write_str(problem),
         }
     }
 }
@@ -159,6 +162,7 @@ impl Cause {
             },
             Self::Silence(_) => true,
             Self::Broken(error) => matches!(error, kube::Error::Service(_) | kube::Error::HyperError(_)),
+            Self::Unsent(_) => false,
         }
     }
 

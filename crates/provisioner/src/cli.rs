@@ -11,6 +11,7 @@ Examples:
   provisioner apply -f fixtures/tenants/premium.yaml --context staging
   provisioner generate --tenant-id acme-corp
   provisioner delete --tenant-id acme-corp --yes
+  provisioner delete --tenant-id acme-corp --purge-data
   provisioner platform diff --context staging
 
 Exit codes:
@@ -55,10 +56,11 @@ pub(crate) enum Command {
     Platform(PlatformArgs),
 }
 
-/// Make or update a tenant's namespace, and wait until it is ready.
+/// Make or update a tenant's namespace, register the tenant with PostgreSQL and Redis, and wait until it is ready.
 ///
 /// Applies server-side, in order, without taking fields that others set; writes nothing that is already as wanted; removes what
-/// the templates no longer contain. A namespace that is not ours is refused.
+/// the templates no longer contain. A namespace that is not ours is refused. Credentials are made on the cluster, kept from then on,
+/// and never shown; the tenant's role in PostgreSQL and its user in Redis get them (not so with `registration: false` in the tenant file).
 #[derive(Debug, Args)]
 pub(crate) struct ApplyArgs {
     #[command(flatten)]
@@ -78,7 +80,7 @@ pub(crate) struct ApplyArgs {
 /// Delete a tenant's namespace with everything in it, and its generated files.
 ///
 /// Workloads go first; the namespace and with it the network policies only when no pod is left. A namespace that is not ours is
-/// refused. DNS entries and the tenant's rows in shared databases are not touched.
+/// refused. DNS entries are not touched; nor, without --purge-data, is what PostgreSQL and Redis hold of the tenant.
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
     /// The tenant's id.
@@ -88,10 +90,17 @@ pub(crate) struct DeleteArgs {
     pub(crate) cluster: ClusterArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    /// Remove what PostgreSQL and Redis hold of the tenant too: its rows, its queue, its role and its user. Also where the namespace
+    /// is gone already.
+    #[arg(long)]
+    pub(crate) purge_data: bool,
+    /// The tenant file: says where PostgreSQL and Redis are, for --purge-data, unless that is the standard.
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
     /// Do not ask. Required where there is no terminal to ask on.
     #[arg(short, long)]
     pub(crate) yes: bool,
-    /// How long the deletion may take, as in 90s or 2m.
+    /// How long the deletion may take, as in 90s or 2m, and how long the removal of data.
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
     pub(crate) timeout: Duration,
 }

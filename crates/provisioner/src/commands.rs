@@ -7,13 +7,19 @@ use crate::cli::{
 use crate::console::{self, Log};
 use crate::failure::Failure;
 use provisioner::manifest::YamlError;
+use provisioner::tenant::SharedServices;
 use provisioner::{
     ApplyOptions, Connection, DeleteError, DeleteOptions, Manifest, Ownership, Platform, Stamp, Templates,
-    Tenant, apply, connect, delete, generate, ownership, platform, remove_generated, render, render_platform,
+    Tenant, TenantId, apply, connect, delete, generate, ownership, platform, registration, remove_generated,
+    render, render_platform, wait_ready_for,
 };
 use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long PostgreSQL and Redis are tried for.
+const REGISTER_WITHIN: Duration = Duration::from_secs(30);
 
 pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let done = match cli.command {
@@ -34,21 +40,21 @@ async fn run_apply(args: ApplyArgs) -> Result<(), Failure> {
     write(&args.output.output, &tenant, &manifests)?;
     let options = ApplyOptions {
         force_conflicts: args.force_conflicts,
-        readiness: (!args.timeout.is_zero()).then_some(args.timeout),
         ..ApplyOptions::default()
     };
-    let applied = apply(
-        &connection.client,
-        &manifests,
-        &tenant.id,
-        &options,
-        &Log::default(),
-    )
-    .await?;
-    let state = if options.readiness.is_some() {
-        "ready"
+    let (client, log) = (&connection.client, Log::default());
+    let applied = apply(client, &manifests, &tenant.id, &options, &log).await?;
+    // What API and worker log in with; they are not ready without.
+    if tenant.registration {
+        registration::register(client, &tenant, &log, REGISTER_WITHIN).await?;
     } else {
+        tracing::info!("not registered with PostgreSQL and Redis: the tenant file says so");
+    }
+    let state = if args.timeout.is_zero() {
         "applied"
+    } else {
+        wait_ready_for(client, &tenant.id, &manifests, args.timeout, &log).await?;
+        "ready"
     };
     console::result(format_args!(
         "namespace {} is {state}: {applied}",
@@ -63,27 +69,31 @@ async fn run_delete(args: DeleteArgs) -> Result<(), Failure> {
         let error = format!("delete Namespace {namespace}: there is no terminal to ask on");
         return Err(Failure::usage(error, "add --yes if you are sure"));
     }
+    let shared = shared_services(&args)?;
     let connection = open(args.cluster).await?;
     match ownership(&connection.client, &args.tenant_id).await? {
         Ownership::Foreign { why } => return Err(DeleteError::Foreign { namespace, why }.into()),
+        Ownership::Ours { .. } | Ownership::Absent if !args.yes && args.purge_data => {
+            let question = format!(
+                "delete namespace {namespace} and everything in it, and all that PostgreSQL and Redis hold of the tenant, on context {} ({})?",
+                connection.context, connection.server
+            );
+            confirm(&question, &args.tenant_id)?;
+        }
         Ownership::Ours { .. } if !args.yes => {
             let question = format!(
                 "delete namespace {namespace} and everything in it, on context {} ({})?",
                 connection.context, connection.server
             );
-            if !console::confirm(question, args.tenant_id.as_str()) {
-                return Err(Failure::usage(
-                    format!("delete Namespace {namespace}: not confirmed; nothing was deleted"),
-                    "",
-                ));
-            }
+            confirm(&question, &args.tenant_id)?;
         }
         _ => {}
     }
     let options = DeleteOptions {
         deadline: args.timeout,
     };
-    let deleted = delete(&connection.client, &args.tenant_id, &options, &Log::default()).await?;
+    let (client, log) = (&connection.client, Log::default());
+    let deleted = delete(client, &args.tenant_id, &options, &log).await?;
     if remove_generated(&args.output.output, &args.tenant_id)? {
         tracing::info!(
             "removed {}",
@@ -95,7 +105,37 @@ async fn run_delete(args: DeleteArgs) -> Result<(), Failure> {
     } else {
         format!("namespace {namespace} does not exist")
     });
+    let id = &args.tenant_id;
+    if args.purge_data {
+        let was = registration::purge(client, &shared, id, &log, args.timeout).await?;
+        console::result(format_args!("removed from PostgreSQL and Redis: {was}"));
+    } else {
+        console::result(format_args!(
+            "kept: what PostgreSQL and Redis hold of the tenant, rows, queue and accounts; it is removed by: provisioner delete --tenant-id {id} --purge-data"
+        ));
+    }
     Ok(())
+}
+
+/// Where the tenant's data is. The platform's standard without a tenant file.
+fn shared_services(args: &DeleteArgs) -> Result<SharedServices, Failure> {
+    let tenant = TenantArgs {
+        tenant_id: Some(args.tenant_id.clone()),
+        file: args.file.clone(),
+        templates: None,
+    };
+    tenant_of(&tenant).map(|tenant| tenant.shared_services)
+}
+
+fn confirm(question: &str, id: &TenantId) -> Result<(), Failure> {
+    if console::confirm(question, id.as_str()) {
+        return Ok(());
+    }
+    let error = format!(
+        "delete Namespace {}: not confirmed; nothing was deleted",
+        id.namespace()
+    );
+    Err(Failure::usage(error, ""))
 }
 
 fn run_generate(args: &GenerateArgs) -> Result<(), Failure> {
@@ -161,7 +201,7 @@ fn prepare_platform(args: &PlatformSettingsArgs) -> Result<(Platform, Vec<Manife
 }
 
 fn prepare(args: &TenantArgs) -> Result<(Tenant, Vec<Manifest>), Failure> {
-    let tenant = tenant(args)?;
+    let tenant = tenant_of(args)?;
     let templates = match &args.templates {
         Some(directory) => Templates::with_overrides(directory)?,
         None => Templates::embedded(),
@@ -170,7 +210,7 @@ fn prepare(args: &TenantArgs) -> Result<(Tenant, Vec<Manifest>), Failure> {
     Ok((tenant, manifests))
 }
 
-fn tenant(args: &TenantArgs) -> Result<Tenant, Failure> {
+fn tenant_of(args: &TenantArgs) -> Result<Tenant, Failure> {
     let Some(file) = &args.file else {
         let id = args.tenant_id.clone();
         let none = || Failure::usage("no tenant is named", "name it with --tenant-id ID or -f FILE");

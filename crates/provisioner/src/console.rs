@@ -90,6 +90,8 @@ impl Progress for Log {
             Step::Ready => {
                 tracing::info!("verified: quota in force, accounts there, workloads rolled out and serving");
             }
+            Step::Registered { what, change } => tracing::info!("{change} {what}"),
+            Step::Purged { login, was } => tracing::info!("removed of {login}: {was}"),
             Step::Retrying { what, why } => tracing::warn!("trying again: {what}: {why}"),
             other => tracing::debug!("{other:?}"),
         }

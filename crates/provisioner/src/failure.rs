@@ -1,7 +1,9 @@
 //! How a command fails: what is said, the remedy, and the exit code.
 
 use provisioner::generate::GenerateError;
-use provisioner::{ApplyError, CallError, ConnectError, DeleteError, RenderError, TemplateError};
+use provisioner::{
+    ApplyError, CallError, ConnectError, DeleteError, NotReady, RegistrationError, RenderError, TemplateError,
+};
 use std::error::Error;
 
 /// The operation did not succeed.
@@ -63,6 +65,8 @@ failures! {
     ApplyError, FAILED, ApplyError::hint;
     DeleteError, FAILED, DeleteError::hint;
     CallError, FAILED, CallError::hint;
+    NotReady, FAILED, NotReady::hint;
+    RegistrationError, FAILED, RegistrationError::hint;
     GenerateError, FAILED, |_| None;
     ConnectError, USAGE, ConnectError::hint;
     TemplateError, USAGE, |_| None;

@@ -16,6 +16,13 @@ pub const MANAGED_BY_VALUE: &str = "ai-agents-platform";
 /// The name under which the API server records our fields in `metadata.managedFields`.
 pub const FIELD_MANAGER: &str = "ai-agents-provisioner";
 
+/// The name under which the API server records the values that were generated ([`GENERATE`]).
+pub const CREDENTIALS_MANAGER: &str = "ai-agents-credentials";
+
+/// Annotation on a Secret of the templates: keys that get a random value where they have none, each with how many bytes, as in
+/// `WEBHOOK_SECRET=32 REDIS_PASSWORD=24`. Values are written in hexadecimal.
+pub const GENERATE: &str = "ai-agents-platform/generate";
+
 /// Label on what a conformance run made: the run's id.
 pub const RUN_ID: &str = "ai-agents-platform/run-id";
 /// Annotation on what a conformance run made: when it counts as left behind (RFC 3339).

@@ -2,11 +2,12 @@
 //!
 //! Two halves. The pure one knows no client and no runtime: a [`Tenant`] and [`Templates`] are
 //! [`render`]ed into [`Manifest`]s. The thin one carries them to a cluster: [`connect`], [`apply`],
-//! [`wait_ready`], [`delete`]. What all tenants share has the same halves: [`Platform`], [`render_platform`], [`platform`]. Whether tenants are isolated from each other is left to `conformance`.
+//! [`wait_ready`], [`delete`]; [`registration`] makes it known to PostgreSQL and Redis. What all tenants share has the same halves: [`Platform`], [`render_platform`], [`platform`]. Whether tenants are isolated from each other is left to `conformance`.
 
 pub mod apply;
 pub mod calls;
 pub mod cluster;
+mod credentials;
 pub mod delete;
 pub mod fit;
 pub mod generate;
@@ -19,6 +20,7 @@ pub mod platform;
 pub mod progress;
 pub mod quantity;
 pub mod ready;
+pub mod registration;
 pub mod render;
 pub mod template;
 pub mod tenant;
@@ -36,6 +38,7 @@ pub use ownership::{Ownership, OwnershipError, ownership};
 pub use progress::{Progress, Silent, Step};
 pub use quantity::Quantity;
 pub use ready::{Missing, NotReady, Reason, wait_ready, wait_ready_for};
+pub use registration::{Registered, RegistrationError};
 pub use render::{RenderError, render, render_platform};
 pub use template::{TemplateError, Templates};
 pub use tenant::{Platform, Quota, Stamp, Tenant};

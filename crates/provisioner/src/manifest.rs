@@ -1,6 +1,7 @@
 //! One object as it will be sent, and how an object is named in messages. Making manifests is left to
 //! [`crate::render`], sending them to [`crate::apply`].
 
+use crate::credentials;
 use crate::kinds::Kind;
 use crate::yaml;
 pub use crate::yaml::YamlError;
@@ -8,7 +9,7 @@ use kube::core::DynamicObject;
 use std::fmt;
 
 /// One object out of a template, checked: its kind is one that we know, its namespace the tenant's.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Manifest {
     /// The file it is written to, as in `namespace-acme.yaml`.
     pub file_name: String,
@@ -27,12 +28,12 @@ impl Manifest {
         self.object.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// The object as YAML, the same for the same object.
+    /// The object as YAML, the same for the same object. A Secret is written without its values.
     ///
     /// # Errors
     /// The object has a value that YAML cannot hold; none that comes out of a template does.
     pub fn to_yaml(&self) -> Result<String, YamlError> {
-        yaml::write(&self.object)
+        yaml::write(&credentials::without_values(self))
     }
 
     /// How messages name it.
@@ -43,6 +44,16 @@ impl Manifest {
             name: self.name().to_owned(),
             namespace: self.object.metadata.namespace.clone(),
         }
+    }
+}
+
+impl fmt::Debug for Manifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manifest")
+            .field("file_name", &self.file_name)
+            .field("template", &self.template)
+            .field("object", &credentials::without_values(self))
+            .finish()
     }
 }
 

@@ -136,6 +136,11 @@ text! {
 }
 
 text! {
+    /// A database of PostgreSQL: 1 to 63 of `a-z`, `0-9` and `_`, not starting with a digit.
+    DatabaseName, database
+}
+
+text! {
     /// A reference to a container image, with registry, tag and digest as wanted.
     ImageReference, image
 }
@@ -203,6 +208,28 @@ fn domain(value: &str) -> Result<(), InvalidValue> {
             problem: format!("has a label {:?} that {}", inner.value, inner.problem),
             ..inner
         })
+}
+
+fn database(value: &str) -> Result<(), InvalidValue> {
+    const RULE: &str = "use 1 to 63 of a-z, 0-9 and '_', not starting with a digit, as in ai_agents";
+    let wrong = |problem: String| Err(InvalidValue::new("database", value, problem, RULE));
+    if value.is_empty() {
+        return wrong("is empty".into());
+    }
+    if let Some((at, odd)) = value
+        .chars()
+        .enumerate()
+        .find(|(_, c)| !matches!(c, 'a'..='z' | '0'..='9' | '_'))
+    {
+        return wrong(format!("has {odd:?} at position {}", at + 1));
+    }
+    if value.len() > 63 {
+        return wrong(format!("has {} characters", value.len()));
+    }
+    if value.starts_with(|c: char| c.is_ascii_digit()) {
+        return wrong("starts with a digit".into());
+    }
+    Ok(())
 }
 
 fn label_value(value: &str) -> Result<(), InvalidValue> {

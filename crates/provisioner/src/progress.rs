@@ -3,6 +3,7 @@
 
 use crate::manifest::ObjectRef;
 use crate::ready::Missing;
+use crate::registration::{Change, State};
 
 /// Something that happened, or that is awaited, on the way of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,20 @@ pub enum Step {
     Waiting(Vec<Missing>),
     /// These objects are still there; sent whenever the set changes.
     Leaving(Vec<ObjectRef>),
+    /// A part of the tenant's registration with the shared services is as it must be.
+    Registered {
+        /// Which part, as in `role tenant-acme in PostgreSQL`.
+        what: String,
+        /// What was done to it.
+        change: Change,
+    },
+    /// One of the shared services holds nothing of the tenant any more.
+    Purged {
+        /// The tenant's name there, as in `tenant-acme`.
+        login: String,
+        /// What there was.
+        was: State,
+    },
     /// Everything that was awaited is there.
     Ready,
     /// A passing failure, and what will be done about it.

@@ -81,6 +81,7 @@ const TENANT: &[(&str, &str)] = embedded!("templates/tenant":
     "42-networkpolicy-allow-ingress-from-nginx",
     "43-networkpolicy-allow-egress-shared-services",
     "50-configmap",
+    "51-secret-credentials",
     "60-service-api",
     "61-deployment-api",
     "62-deployment-worker",
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case::last("extra.yaml.hbs", 14)]
+    #[case::last("extra.yaml.hbs", 15)]
     #[case::numbered("15-extra.yaml.hbs", 1)]
     fn a_template_is_added(#[case] file: &str, #[case] place: usize) {
         assert_eq!(changed(&[file]).unwrap().names()[place], "extra");

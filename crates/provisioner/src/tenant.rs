@@ -4,7 +4,8 @@
 mod changes;
 
 use crate::names::{
-    Argument, DisplayName, DnsName, DomainName, ImageReference, InvalidValue, Ipv4Range, LabelValue, TenantId,
+    Argument, DatabaseName, DisplayName, DnsName, DomainName, ImageReference, InvalidValue, Ipv4Range,
+    LabelValue, TenantId,
 };
 use crate::quantity::Quantity;
 use crate::yaml::{self, YamlError};
@@ -46,6 +47,10 @@ pub struct Tenant {
     /// PostgreSQL and Redis.
     #[serde(default)]
     pub shared_services: SharedServices,
+    /// Whether an apply makes the tenant's role in PostgreSQL and its user in Redis ([`crate::registration`]). Not so where somebody
+    /// else does.
+    #[serde(default = "yes")]
+    pub registration: bool,
     /// Who may call the API from outside.
     #[serde(default)]
     pub ingress: Ingress,
@@ -71,6 +76,7 @@ impl Tenant {
             image_pull_policy: ImagePullPolicy::default(),
             run_as_user: nobody(),
             shared_services: SharedServices::default(),
+            registration: yes(),
             ingress: Ingress::default(),
             internet: Internet::default(),
             dns: Dns::default(),
@@ -101,6 +107,10 @@ impl Tenant {
 /// The user of images without one of their own, by custom.
 fn nobody() -> NonZeroU32 {
     const { NonZeroU32::new(65532).unwrap() }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Metadata put on the namespace besides the platform's own: a conformance run marks what it made with its
@@ -207,9 +217,9 @@ impl Workload {
         Self {
             replicas: 1,
             size: WorkloadSize::of("50m", "500m", "64Mi", "1Gi"),
-            image: fixed("ai-agents.local/probe:1"),
+            image: fixed("ai-agents.local/enhancer:1"),
             command: Vec::new(),
-            args: ["serve", "--tcp", "8000"].map(fixed).to_vec(),
+            args: ["api"].map(fixed).to_vec(),
             readiness_command: Vec::new(),
         }
     }
@@ -217,7 +227,8 @@ impl Workload {
     fn worker() -> Self {
         Self {
             size: WorkloadSize::of("100m", "500m", "128Mi", "1Gi"),
-            readiness_command: ["/probe", "witness"].map(fixed).to_vec(),
+            args: ["worker"].map(fixed).to_vec(),
+            readiness_command: ["/enhancer", "worker", "--ready"].map(fixed).to_vec(),
             ..Self::api()
         }
     }
@@ -243,7 +254,7 @@ pub struct SharedServices {
     pub namespace: DnsName,
     /// PostgreSQL.
     #[serde(deserialize_with = "changes::postgresql")]
-    pub postgresql: SharedService,
+    pub postgresql: Postgresql,
     /// Redis.
     #[serde(deserialize_with = "changes::redis")]
     pub redis: SharedService,
@@ -253,10 +264,26 @@ impl Default for SharedServices {
     fn default() -> Self {
         Self {
             namespace: fixed("database"),
-            postgresql: SharedService::of("postgresql", 5432, "ai-agents-postgresql"),
-            redis: SharedService::of("redis", 6379, "ai-agents-redis"),
+            postgresql: Postgresql {
+                service: fixed("postgresql"),
+                port: port(5432),
+                pod_app: fixed("ai-agents-postgresql"),
+                admin_secret: fixed("postgresql-admin"),
+                database: fixed("ai_agents"),
+                connection_limit: const { NonZeroU16::new(10).unwrap() },
+            },
+            redis: SharedService {
+                service: fixed("redis"),
+                port: port(6379),
+                pod_app: fixed("ai-agents-redis"),
+                admin_secret: fixed("redis-admin"),
+            },
         }
     }
+}
+
+fn port(number: u16) -> NonZeroU16 {
+    NonZeroU16::new(number).unwrap_or(NonZeroU16::MIN)
 }
 
 /// One shared service.
@@ -269,14 +296,37 @@ pub struct SharedService {
     pub port: NonZeroU16,
     /// The label `app` of its pods.
     pub pod_app: LabelValue,
+    /// The Secret in its namespace with the keys `username` and `password` of its administrator, by whom tenants are registered.
+    pub admin_secret: DnsName,
 }
 
-impl SharedService {
-    fn of(service: &str, port: u16, pod_app: &str) -> Self {
-        Self {
-            service: fixed(service),
-            port: NonZeroU16::new(port).unwrap_or(NonZeroU16::MIN),
-            pod_app: fixed(pod_app),
+/// PostgreSQL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Postgresql {
+    /// The name of its Service.
+    pub service: DnsName,
+    /// Its port, the same on Service and pods.
+    pub port: NonZeroU16,
+    /// The label `app` of its pods.
+    pub pod_app: LabelValue,
+    /// The Secret in its namespace with the keys `username` and `password` of its administrator, by whom tenants are registered.
+    pub admin_secret: DnsName,
+    /// The application's database.
+    pub database: DatabaseName,
+    /// How many connections the tenant may have at once.
+    pub connection_limit: NonZeroU16,
+}
+
+impl Postgresql {
+    /// What it has in common with other services.
+    #[must_use]
+    pub fn as_service(&self) -> SharedService {
+        SharedService {
+            service: self.service.clone(),
+            port: self.port,
+            pod_app: self.pod_app.clone(),
+            admin_secret: self.admin_secret.clone(),
         }
     }
 }

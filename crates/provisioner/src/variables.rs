@@ -77,6 +77,7 @@ pub static TENANT: &[Variable<Tenant>] = &[
     variable("POSTGRESQL_SERVICE", "sharedServices.postgresql.service", "name of PostgreSQL's Service", |t| json!(t.shared_services.postgresql.service)),
     variable("POSTGRESQL_PORT", "sharedServices.postgresql.port", "PostgreSQL's port", |t| json!(t.shared_services.postgresql.port)),
     variable("POSTGRESQL_POD_APP", "sharedServices.postgresql.podApp", "label `app` of PostgreSQL's pods", |t| json!(t.shared_services.postgresql.pod_app)),
+    variable("POSTGRESQL_DATABASE", "sharedServices.postgresql.database", "the application's database", |t| json!(t.shared_services.postgresql.database)),
     variable("REDIS_SERVICE", "sharedServices.redis.service", "name of Redis' Service", |t| json!(t.shared_services.redis.service)),
     variable("REDIS_PORT", "sharedServices.redis.port", "Redis' port", |t| json!(t.shared_services.redis.port)),
     variable("REDIS_POD_APP", "sharedServices.redis.podApp", "label `app` of Redis' pods", |t| json!(t.shared_services.redis.pod_app)),

@@ -2,7 +2,7 @@
 //!
 //! `CONFORMANCE_TEST_CLUSTER=CONTEXT cargo test -p provisioner --test cluster -- --include-ignored`, with the kubeconfig in `KUBECONFIG`.
 //! Each test makes tenants of its own, `prov-…`, and removes them, whether it passes or not. The cluster's nodes need the image
-//! `ai-agents.local/probe:1`.
+//! `ai-agents.local/probe:1`, which stands in for the application here, and the cluster the shared services.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,8 +12,12 @@
     reason = "tests"
 )]
 
+#[path = "cluster/credentials.rs"]
+mod credentials;
 #[path = "cluster/platform.rs"]
 mod platform;
+#[path = "cluster/registration.rs"]
+mod registration;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -55,7 +59,8 @@ async fn connected() -> Client {
 /// Runs the test with a tenant of that name, and removes the tenant whatever happens.
 async fn with_tenant<F: Future<Output = ()> + Send + 'static>(name: &str, test: impl FnOnce(Case) -> F) {
     let client = connected().await;
-    let tenant = Tenant::standard(format!("prov-{name}-{}", std::process::id()).parse().unwrap());
+    let mut tenant = Tenant::standard(format!("prov-{name}-{}", std::process::id()).parse().unwrap());
+    run_the_agent(&mut tenant);
     let case = Case {
         client,
         tenant,
@@ -67,6 +72,17 @@ async fn with_tenant<F: Future<Output = ()> + Send + 'static>(name: &str, test: 
         std::panic::resume_unwind(panic.into_panic());
     }
     removed.expect("the tenant can be removed");
+}
+
+/// What is shown here needs no application.
+fn run_the_agent(tenant: &mut Tenant) {
+    for workload in [&mut tenant.api, &mut tenant.worker] {
+        workload.image = "ai-agents.local/probe:1".parse().unwrap();
+        workload.args = ["serve", "--tcp", "8000"]
+            .map(|word| word.parse().unwrap())
+            .to_vec();
+    }
+    tenant.worker.readiness_command = ["/probe", "witness"].map(|word| word.parse().unwrap()).to_vec();
 }
 
 impl Case {
@@ -149,7 +165,7 @@ async fn a_tenant_becomes_ready_and_the_second_apply_writes_nothing() {
     with_tenant("ready", async |case| {
         let manifests = case.manifests();
         let first = case.apply(&manifests, until_ready()).await.unwrap();
-        assert_eq!(first.to_string(), "14 created");
+        assert_eq!(first.to_string(), "15 created");
         wait_ready(&case.client, &case.tenant, Duration::from_secs(5), &Silent)
             .await
             .unwrap();
@@ -163,7 +179,7 @@ async fn a_tenant_becomes_ready_and_the_second_apply_writes_nothing() {
 
         let before = case.specs().await;
         let second = case.apply(&manifests, until_ready()).await.unwrap();
-        assert_eq!(second.to_string(), "14 unchanged");
+        assert_eq!(second.to_string(), "15 unchanged");
         assert_eq!(case.specs().await, before);
     })
     .await;
@@ -242,7 +258,7 @@ async fn a_conflict_changes_nothing_and_force_takes_the_field_back() {
 
         let force = ApplyOptions { force_conflicts: true, ..ApplyOptions::default() };
         let applied = case.apply(&manifests, force).await.unwrap();
-        assert_eq!(applied.to_string(), "1 changed, 11 unchanged");
+        assert_eq!(applied.to_string(), "1 changed, 12 unchanged");
         assert_eq!(case.live(config).await.data["data"]["REDIS_PORT"], "6379");
     })
     .await;
@@ -278,9 +294,9 @@ async fn a_rule_that_somebody_adds_to_a_policy_that_denies_is_a_conflict() {
                 ..ApplyOptions::default()
             };
             let applied = case.apply(&manifests, force).await.unwrap();
-            assert_eq!(applied.to_string(), "1 changed, 11 unchanged");
+            assert_eq!(applied.to_string(), "1 changed, 12 unchanged");
             let applied = case.apply(&manifests, ApplyOptions::default()).await.unwrap();
-            assert_eq!(applied.to_string(), "12 unchanged");
+            assert_eq!(applied.to_string(), "13 unchanged");
         }
     })
     .await;
@@ -315,7 +331,7 @@ async fn what_the_templates_no_longer_contain_is_pruned_and_nothing_else() {
             .apply(&case.manifests(), ApplyOptions::default())
             .await
             .unwrap();
-        assert_eq!(applied.to_string(), "12 unchanged, 1 pruned");
+        assert_eq!(applied.to_string(), "13 unchanged, 1 pruned");
         assert_eq!(applied.pruned[0].name, "extra");
         let left = configs
             .list(&ListParams::default())
@@ -390,7 +406,7 @@ async fn deletion_leaves_nothing_and_apply_waits_for_a_namespace_on_its_way_out(
             .apply(&case.manifests(), ApplyOptions::default())
             .await
             .unwrap();
-        assert_eq!(applied.to_string(), "12 created");
+        assert_eq!(applied.to_string(), "13 created");
     })
     .await;
 }
@@ -534,9 +550,9 @@ async fn a_platform_admin_may_make_and_remove_tenants() {
         for api in grants {
             api.delete(&name, &DeleteParams::default()).await.unwrap();
         }
-        assert_eq!(made.unwrap().to_string(), "14 created");
-        assert_eq!(again.unwrap().to_string(), "14 unchanged");
-        assert_eq!(mended.unwrap().to_string(), "2 created, 12 unchanged");
+        assert_eq!(made.unwrap().to_string(), "15 created");
+        assert_eq!(again.unwrap().to_string(), "15 unchanged");
+        assert_eq!(mended.unwrap().to_string(), "2 created, 13 unchanged");
         assert!(removed.unwrap().existed);
     })
     .await;
@@ -584,7 +600,7 @@ async fn two_applies_at_once_do_no_harm() {
         both.0.unwrap();
         both.1.unwrap();
         let after = case.apply(&manifests, ApplyOptions::default()).await.unwrap();
-        assert_eq!(after.to_string(), "12 unchanged");
+        assert_eq!(after.to_string(), "13 unchanged");
     })
     .await;
 }

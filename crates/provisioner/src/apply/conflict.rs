@@ -2,7 +2,8 @@
 
 use super::ApplyError;
 use super::objects::{Failure, Objects};
-use crate::calls::is_field_conflict;
+use crate::calls::{CallError, is_field_conflict};
+use crate::labels;
 use crate::manifest::ObjectRef;
 use kube::core::Status;
 use kube::core::response::StatusCause;
@@ -70,6 +71,12 @@ pub(crate) fn managers(failure: &Failure<'_>) -> Vec<(String, String)> {
     causes
         .map(|cause| (cause.field.clone(), manager(&cause.message).to_owned()))
         .collect()
+}
+
+/// Whether all that stands in the way are values that were generated: a template that names one instead is meant to replace it.
+pub(super) fn only_generated(error: &CallError) -> bool {
+    let mut others = error.status().into_iter().flat_map(causes).peekable();
+    others.peek().is_some() && others.all(|cause| manager(&cause.message) == labels::CREDENTIALS_MANAGER)
 }
 
 /// The first failure that is no conflict; without any, all conflicts as one error.

@@ -2,6 +2,7 @@
 
 use super::conflict;
 use crate::calls::{CallError, Calls, Cause};
+use crate::credentials::{self, Generated};
 use crate::kinds::{self, Kind, Phase, Scope};
 use crate::labels;
 use crate::manifest::{Manifest, ObjectRef};
@@ -149,11 +150,58 @@ impl<'a> Objects<'a> {
         let api = self.api(manifest.kind);
         let body = Patch::Apply(&manifest.object);
         let what = format!("{verb} {}", manifest.reference());
-        let result = self
+        let mut result = self
             .calls
             .make(&what, || api.patch(manifest.name(), &parameters, &body))
             .await;
+        if result.as_ref().is_err_and(conflict::only_generated) {
+            let taking = PatchParams {
+                force: true,
+                ..parameters
+            };
+            result = self
+                .calls
+                .make(&what, || api.patch(manifest.name(), &taking, &body))
+                .await;
+        }
         result.map_err(|error| Failure { manifest, error })
+    }
+
+    /// Fills in the keys that the live Secret lacks, and leaves all others as they are; whether there were any. Of two that do this at
+    /// once, one finds that the other has.
+    pub(super) async fn fill(&self, manifest: &Manifest, keys: &[Generated]) -> Result<bool, CallError> {
+        let api = self.api(manifest.kind);
+        let what = format!("generate credentials in {}", manifest.reference());
+        let parameters = PatchParams {
+            field_manager: Some(labels::CREDENTIALS_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        loop {
+            let Some(live) = self.get(manifest).await? else {
+                return Ok(false);
+            };
+            let missing = credentials::missing(keys, &live).map_err(|error| CallError {
+                what: what.clone(),
+                tried_for: None,
+                cause: Cause::Unsent(format!("no random bytes: {error}")),
+            })?;
+            let Some(missing) = missing else { return Ok(false) };
+            let body = Patch::Merge(json!({
+                "metadata": {"resourceVersion": live.metadata.resource_version},
+                "data": missing,
+            }));
+            let filled = self
+                .calls
+                .make_unless_conflict(&what, || api.patch(manifest.name(), &parameters, &body))
+                .await;
+            match filled {
+                Ok(_) => return Ok(true),
+                Err(error) if error.is_conflict() && Instant::now() < self.calls.deadline() => {
+                    sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Makes the object, and fails with 409 where one of that name is there already: an apply would make it ours, whoever's it is.

@@ -1,6 +1,7 @@
 //! Reads what a template rendered to, and refuses what it must not make: another kind, another namespace, another owner.
 
 use super::RenderError;
+use crate::credentials;
 use crate::kinds::{Kind, Scope};
 use crate::labels;
 use crate::template::Template;
@@ -73,6 +74,11 @@ impl Reader<'_> {
         }
         self.name(kind, &object)?;
         self.own(kind, &mut object)?;
+        if kind.kind == "Secret" {
+            let wrong = |problem| self.wrong(problem, "mend it");
+            credentials::settle_string_data(&mut object).map_err(wrong)?;
+            credentials::wanted(&object).map_err(wrong)?;
+        }
         Ok((kind, object))
     }
 

@@ -66,7 +66,7 @@ fn the_example_tenant_file_renders() {
 #[case::longest("a23456789-123456789-123456789-123456789-123456789-123")]
 fn an_id_stays_a_string(#[case] id: &str) {
     let manifests = rendered(&tenant(id), &Templates::embedded()).unwrap();
-    assert_eq!(manifests.len(), 14);
+    assert_eq!(manifests.len(), 15);
     for manifest in &manifests {
         assert_eq!(manifest.object.metadata.labels.as_ref().unwrap()["tenant"], id);
         let longest = if matches!(manifest.kind.kind, "Namespace" | "Service") {
@@ -168,7 +168,7 @@ fn a_template_that_renders_to_nothing_makes_nothing() {
         "extra.yaml.hbs",
         "# nothing\n{{#unless API_ARGS}}\nkind: Pod\n{{/unless}}\n",
     );
-    assert_eq!(rendered(&tenant("acme"), &templates).unwrap().len(), 14);
+    assert_eq!(rendered(&tenant("acme"), &templates).unwrap().len(), 15);
 }
 
 const CONFIG: &str =
@@ -269,6 +269,14 @@ fn mistakes_name_file_line_and_variable(#[case] more: &str, #[case] message: &st
     "apiVersion: v1\nkind: Secret\nmetadata: {name: x, namespace: \"{{NAMESPACE}}\", labels: {managed-by: helm}}\n",
     "sets the owner's label managed-by to \"helm\""
 )]
+#[case::generated(
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: x, namespace: \"{{NAMESPACE}}\", annotations: {ai-agents-platform/generate: A=8}}\n",
+    "has an annotation ai-agents-platform/generate with \"A=8\", expected KEY=BYTES of 16 to 1024 bytes"
+)]
+#[case::string_data(
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: x, namespace: \"{{NAMESPACE}}\"}\nstringData: {A: 1}\n",
+    "has a stringData.A that is no string"
+)]
 #[case::list("- a\n", "makes no object")]
 fn objects_that_a_template_must_not_make(#[case] text: &str, #[case] message: &str) {
     let error = rendered(&tenant("acme"), &with("extra.yaml.hbs", text))
@@ -292,6 +300,14 @@ fn objects_that_a_template_must_not_make(#[case] text: &str, #[case] message: &s
 )]
 #[case::port("id: acme\nsharedServices: {redis: {port: 0}}\n", "nonzero")]
 #[case::root("id: acme\nrunAsUser: 0\n", "nonzero")]
+#[case::database(
+    "id: acme\nsharedServices: {postgresql: {database: a-b}}\n",
+    "has '-' at position 2; use 1 to 63 of a-z, 0-9 and '_'"
+)]
+#[case::redis_has_no_database(
+    "id: acme\nsharedServices: {redis: {database: a}}\n",
+    "unknown field `database`"
+)]
 fn tenant_files_with_a_mistake_are_refused(#[case] text: &str, #[case] message: &str) {
     let error = Tenant::from_yaml(text).unwrap_err();
     assert!(error.to_string().contains(message), "{error}");
@@ -299,8 +315,11 @@ fn tenant_files_with_a_mistake_are_refused(#[case] text: &str, #[case] message: 
 
 #[test]
 fn a_tenant_file_changes_what_it_names_and_no_more() {
-    let read = Tenant::from_yaml("id: acme\nquota:\n  limitsCpu: 8\napi:\n  replicas: 2\n").unwrap();
+    let text = "id: acme\nquota:\n  limitsCpu: 8\napi:\n  replicas: 2\nregistration: false\nsharedServices:\n  postgresql: {adminSecret: root}\n";
+    let read = Tenant::from_yaml(text).unwrap();
     let mut expected = tenant("acme");
+    expected.registration = false;
+    expected.shared_services.postgresql.admin_secret = "root".parse().unwrap();
     expected.quota.limits_cpu = "8".parse().unwrap();
     expected.api.replicas = 2;
     assert_eq!(read, expected);

@@ -1,8 +1,8 @@
 //! Parts of a tenant file that may name some fields and leave the others as they are in the standard tenant, where API and worker
 //! (PostgreSQL and Redis) differ in what that is.
 
-use super::{SharedService, SharedServices, Workload, WorkloadSize};
-use crate::names::{Argument, DnsName, ImageReference, LabelValue};
+use super::{Postgresql, SharedService, SharedServices, Workload, WorkloadSize};
+use crate::names::{Argument, DatabaseName, DnsName, ImageReference, LabelValue};
 use crate::quantity::Quantity;
 use serde::{Deserialize, Deserializer};
 use std::num::NonZeroU16;
@@ -46,6 +46,16 @@ changes!(ServiceChanges of SharedService {
     service: DnsName,
     port: NonZeroU16,
     pod_app: LabelValue,
+    admin_secret: DnsName,
+});
+
+changes!(PostgresqlChanges of Postgresql {
+    service: DnsName,
+    port: NonZeroU16,
+    pod_app: LabelValue,
+    admin_secret: DnsName,
+    database: DatabaseName,
+    connection_limit: NonZeroU16,
 });
 
 pub(super) fn api<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Workload, D::Error> {
@@ -62,8 +72,8 @@ pub(super) fn container_defaults<'de, D: Deserializer<'de>>(
     Ok(SizeChanges::deserialize(deserializer)?.onto(WorkloadSize::container_defaults()))
 }
 
-pub(super) fn postgresql<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SharedService, D::Error> {
-    Ok(ServiceChanges::deserialize(deserializer)?.onto(SharedServices::default().postgresql))
+pub(super) fn postgresql<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Postgresql, D::Error> {
+    Ok(PostgresqlChanges::deserialize(deserializer)?.onto(SharedServices::default().postgresql))
 }
 
 pub(super) fn redis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SharedService, D::Error> {

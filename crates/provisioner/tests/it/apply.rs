@@ -52,7 +52,7 @@ fn place(writes: &[String], part: &str) -> usize {
 async fn a_tenant_is_made_in_order_and_nothing_runs_before_its_limits_are_in_force() {
     let server = Server::start().await;
     let result = applied(&server, &manifests()).await.unwrap();
-    assert_eq!(result.to_string(), "14 created");
+    assert_eq!(result.to_string(), "15 created");
     let requests = server.state().requests.clone();
     let quota_asked = requests
         .iter()
@@ -83,7 +83,7 @@ async fn a_role_that_the_server_does_not_see_yet_is_waited_for() {
     server.script("PATCH", "/rolebindings/tenant-acme-rolebinding", 2, 404, unseen);
     assert_eq!(
         applied(&server, &manifests()).await.unwrap().to_string(),
-        "14 created"
+        "15 created"
     );
 }
 
@@ -93,7 +93,7 @@ async fn the_second_apply_writes_nothing() {
     applied(&server, &manifests()).await.unwrap();
     server.writes();
     let result = applied(&server, &manifests()).await.unwrap();
-    assert_eq!(result.to_string(), "14 unchanged");
+    assert_eq!(result.to_string(), "15 unchanged");
     assert_eq!(server.writes(), Vec::<String>::new());
 }
 
@@ -106,7 +106,7 @@ async fn only_what_differs_is_written() {
     tenant.worker.replicas = 2;
     let manifests = render(&tenant, &Templates::embedded(), &Stamp::default()).unwrap();
     let result = applied(&server, &manifests).await.unwrap();
-    assert_eq!(result.to_string(), "1 changed, 13 unchanged");
+    assert_eq!(result.to_string(), "1 changed, 14 unchanged");
     assert_eq!(
         server.writes(),
         [format!("PATCH {}", API.replace("-api", "-worker"))]
@@ -125,7 +125,117 @@ async fn an_interrupted_apply_is_completed_by_the_next() {
     );
     applied(&server, &manifests()).await.unwrap_err();
     let result = applied(&server, &manifests()).await.unwrap();
-    assert_eq!(result.to_string(), "1 created, 13 unchanged");
+    assert_eq!(result.to_string(), "1 created, 14 unchanged");
+}
+
+const CREDENTIALS: &str = "/api/v1/namespaces/ai-agents-acme/secrets/ai-agents-credentials";
+
+fn held(server: &Server) -> serde_json::Value {
+    server.state().objects[CREDENTIALS]["data"].clone()
+}
+
+#[tokio::test]
+async fn credentials_are_made_before_anything_runs_and_stay() {
+    let server = Server::start().await;
+    applied(&server, &manifests()).await.unwrap();
+    let writes = server.writes();
+    let filled = writes
+        .iter()
+        .rposition(|line| *line == format!("PATCH {CREDENTIALS}"));
+    assert!(filled.unwrap() < place(&writes, "deployments"));
+    let first = held(&server);
+    let keys: Vec<&String> = first.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["POSTGRESQL_PASSWORD", "REDIS_PASSWORD", "WEBHOOK_SECRET"]);
+
+    let result = applied(&server, &with_secret("type: Opaque\nimmutable: false\n"))
+        .await
+        .unwrap();
+    assert_eq!(result.to_string(), "1 changed, 14 unchanged");
+    assert_eq!(held(&server), first);
+}
+
+/// The manifests, of whose credentials the template ends in this.
+fn with_secret(end: &str) -> Vec<Manifest> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../templates/tenant/51-secret-credentials.yaml.hbs"
+    );
+    let text = std::fs::read_to_string(path)
+        .unwrap()
+        .replace("type: Opaque\n", end);
+    std::fs::write(directory.path().join("51-secret-credentials.yaml.hbs"), text).unwrap();
+    let templates = Templates::with_overrides(directory.path()).unwrap();
+    render(&tenant(), &templates, &Stamp::default()).unwrap()
+}
+
+#[tokio::test]
+async fn a_key_that_is_missing_is_made_and_the_others_stay() {
+    let server = Server::start().await;
+    applied(&server, &manifests()).await.unwrap();
+    let mut first = held(&server);
+    let mut without = first.as_object().unwrap().clone();
+    without.remove("REDIS_PASSWORD");
+    server.state().objects.get_mut(CREDENTIALS).unwrap()["data"] = json!(without);
+    server.writes();
+    let result = applied(&server, &manifests()).await.unwrap();
+    assert_eq!(result.to_string(), "1 changed, 14 unchanged");
+    assert_eq!(server.writes(), [format!("PATCH {CREDENTIALS}")]);
+    let mut second = held(&server);
+    assert_ne!(first["REDIS_PASSWORD"].take(), second["REDIS_PASSWORD"].take());
+    assert_eq!(first, second);
+}
+
+#[tokio::test]
+async fn a_value_of_the_template_is_taken_and_the_other_keys_are_made() {
+    let server = Server::start().await;
+    let manifests = with_secret("stringData: {REDIS_PASSWORD: chosen}\n");
+    applied(&server, &manifests).await.unwrap();
+    assert_eq!(held(&server)["REDIS_PASSWORD"], "Y2hvc2Vu");
+    assert_eq!(held(&server).as_object().unwrap().len(), 3);
+    server.writes();
+    assert_eq!(
+        applied(&server, &manifests).await.unwrap().to_string(),
+        "15 unchanged"
+    );
+    assert_eq!(server.writes(), Vec::<String>::new());
+    let shown = format!("{manifests:?}");
+    assert!(
+        !shown.contains("Y2hvc2Vu") && !shown.contains("chosen"),
+        "{shown}"
+    );
+    for manifest in &manifests {
+        assert!(!manifest.to_yaml().unwrap().contains("Y2hvc2Vu"));
+    }
+}
+
+#[tokio::test]
+async fn only_generated_values_give_way_to_the_template() {
+    for (manager, forced) in [("ai-agents-credentials", 1), ("somebody", 0)] {
+        let server = Server::start().await;
+        applied(&server, &manifests()).await.unwrap();
+        let mut body = status(409, "Conflict", "Apply failed with 1 conflict");
+        body["details"] = json!({"causes": [{
+            "reason": "FieldManagerConflict",
+            "message": format!("conflict with \"{manager}\" using v1"),
+            "field": ".data.REDIS_PASSWORD",
+        }]});
+        server.script("PATCH", "/secrets/ai-agents-credentials", 1, 409, body);
+        let manifests = with_secret("stringData: {REDIS_PASSWORD: chosen}\n");
+        let result = applied(&server, &manifests).await;
+        if forced == 0 {
+            let error = result.unwrap_err().to_string();
+            assert!(
+                error.ends_with(
+                    ".data.REDIS_PASSWORD is (hidden), set by \"somebody\"; the templates say (hidden)"
+                ),
+                "{error}"
+            );
+        } else {
+            assert_eq!(result.unwrap().to_string(), "1 changed, 14 unchanged");
+        }
+        assert_eq!(server.state().forced, forced, "{manager}");
+    }
 }
 
 fn conflict() -> serde_json::Value {
@@ -169,7 +279,7 @@ async fn force_takes_fields_back() {
         .await
         .unwrap();
     // The scripted server does not judge conflicts; on a real one it is shown that the field is taken back.
-    assert_eq!(server.state().forced, 14);
+    assert_eq!(server.state().forced, 15);
 }
 
 #[rstest]
@@ -225,7 +335,7 @@ async fn a_namespace_that_a_run_made_of_our_manifest_is_ours(#[case] since: bool
         server.put(NAMESPACE, namespace);
     }
     let result = applied(&server, &manifests).await.unwrap();
-    assert_eq!(result.to_string(), "13 created, 1 changed");
+    assert_eq!(result.to_string(), "14 created, 1 changed");
 }
 
 #[tokio::test]
@@ -323,13 +433,13 @@ async fn no_namespace_is_ever_pruned_whatever_it_wears() {
     server.put(other, worn);
     server.writes();
     let result = applied(&server, &manifests()).await.unwrap();
-    assert_eq!(result.to_string(), "14 unchanged");
+    assert_eq!(result.to_string(), "15 unchanged");
     let without_namespace: Vec<Manifest> = manifests()
         .into_iter()
         .filter(|manifest| manifest.kind.kind != "Namespace")
         .collect();
     let result = applied(&server, &without_namespace).await.unwrap();
-    assert_eq!(result.to_string(), "13 unchanged");
+    assert_eq!(result.to_string(), "14 unchanged");
     assert_eq!(server.writes(), Vec::<String>::new());
     assert!(server.has(other) && server.has(NAMESPACE));
 }
@@ -345,7 +455,7 @@ async fn what_is_another_object_by_now_is_not_pruned() {
         .filter(|manifest| manifest.template != "deployment-worker")
         .collect();
     let result = applied(&server, &without_worker).await.unwrap();
-    assert_eq!(result.to_string(), "13 unchanged");
+    assert_eq!(result.to_string(), "14 unchanged");
     assert!(server.has(&API.replace("-api", "-worker")));
 }
 
@@ -369,7 +479,7 @@ async fn kinds_that_may_not_be_listed_and_that_no_template_makes_are_passed_over
     );
     assert_eq!(
         applied(&server, &manifests()).await.unwrap().to_string(),
-        "14 unchanged"
+        "15 unchanged"
     );
 }
 
@@ -398,7 +508,7 @@ async fn passing_failures_are_ridden_out_and_told(#[case] code: u16) {
     let result = apply(&client, &manifests(), &tenant().id, &options(), &progress)
         .await
         .unwrap();
-    assert_eq!(result.to_string(), "14 created");
+    assert_eq!(result.to_string(), "15 created");
     let expected = format!("apply ConfigMap ai-agents-config in ai-agents-acme: busy (status {code})");
     assert_eq!(*told.lock().unwrap(), [expected.clone(), expected]);
 }

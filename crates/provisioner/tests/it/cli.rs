@@ -29,14 +29,20 @@ fn with_server(test: impl FnOnce(&Server)) {
     test(&server);
 }
 
+/// A tenant file of a tenant that somebody else registers: the scripted server has no PostgreSQL.
+fn not_registered(directory: &Path) {
+    std::fs::write(directory.join("acme.yaml"), "id: acme\nregistration: false\n").unwrap();
+}
+
 #[test]
 fn apply_says_where_it_works_and_what_it_did() {
     let directory = directory();
+    not_registered(directory.path());
     with_server(|server| {
         let apply = |id: &str| {
             let mut command = provisioner(directory.path());
             command
-                .args(["apply", "--tenant-id", id])
+                .args(["apply", "--tenant-id", id, "-f", "acme.yaml"])
                 .arg("--kubeconfig")
                 .arg(server.kubeconfig());
             command
@@ -45,17 +51,20 @@ fn apply_says_where_it_works_and_what_it_did() {
         apply("acme")
             .assert()
             .code(0)
-            .stdout("namespace ai-agents-acme is ready: 14 created\n")
+            .stdout("namespace ai-agents-acme is ready: 15 created\n")
             .stderr(predicate::str::starts_with(first))
-            .stderr(contains(" INFO generated 14 manifests in generated/acme\n"))
+            .stderr(contains(" INFO generated 15 manifests in generated/acme\n"))
             .stderr(contains(
                 " INFO created Deployment ai-agents-worker in ai-agents-acme\n",
+            ))
+            .stderr(contains(
+                " INFO not registered with PostgreSQL and Redis: the tenant file says so\n",
             ))
             .stderr(contains("verified: quota in force"));
         apply("acme")
             .assert()
             .code(0)
-            .stdout("namespace ai-agents-acme is ready: 14 unchanged\n");
+            .stdout("namespace ai-agents-acme is ready: 15 unchanged\n");
         assert!(
             directory
                 .path()
@@ -66,26 +75,66 @@ fn apply_says_where_it_works_and_what_it_did() {
 }
 
 #[test]
-fn delete_removes_the_namespace_and_the_files() {
+fn apply_without_shared_services_names_what_is_missing_after_all_is_applied() {
     let directory = directory();
+    with_server(|server| {
+        let mut command = provisioner(directory.path());
+        command
+            .args(["apply", "--tenant-id", "acme"])
+            .env("KUBECONFIG", server.kubeconfig());
+        command
+            .assert()
+            .code(1)
+            .stdout("")
+            .stderr(contains("INFO created Deployment ai-agents-api in ai-agents-acme\n"))
+            .stderr(contains(
+                "error: read Secret postgresql-admin in database: it does not exist\nhint: an administrator's name and password",
+            ));
+        let admin = json!({"kind": "Secret", "data": {"username": "YQ==", "password": "YQ=="}});
+        server.put(
+            "/api/v1/namespaces/database/secrets/postgresql-admin",
+            admin.clone(),
+        );
+        server.put("/api/v1/namespaces/database/secrets/redis-admin", admin);
+        let mut command = provisioner(directory.path());
+        command
+            .args(["apply", "--tenant-id", "acme"])
+            .env("KUBECONFIG", server.kubeconfig());
+        command.assert().code(1).stderr(contains(
+            "error: find PostgreSQL in database: Namespace database does not exist\nhint: put up the shared services",
+        ));
+    });
+}
+
+#[test]
+fn delete_removes_the_namespace_and_the_files() {
+    const KEPT: &str = "kept: what PostgreSQL and Redis hold of the tenant, rows, queue and accounts; it is removed by: provisioner delete --tenant-id acme --purge-data\n";
+    let directory = directory();
+    not_registered(directory.path());
     with_server(|server| {
         let run = |args: &[&str]| {
             let mut command = provisioner(directory.path());
             command.args(args).env("KUBECONFIG", server.kubeconfig());
             command.assert()
         };
-        run(&["apply", "--tenant-id=acme"]).code(0);
+        run(&["apply", "-f", "acme.yaml"]).code(0);
         run(&["delete", "--tenant-id=acme"])
             .code(2)
             .stdout("")
             .stderr("error: delete Namespace ai-agents-acme: there is no terminal to ask on\nhint: add --yes if you are sure\n");
         run(&["delete", "--tenant-id=acme", "--yes"])
             .code(0)
-            .stdout("namespace ai-agents-acme is deleted\n");
+            .stdout(format!("namespace ai-agents-acme is deleted\n{KEPT}"));
         assert!(!directory.path().join("generated/acme").exists());
         run(&["delete", "--tenant-id=acme", "--yes"])
             .code(0)
-            .stdout("namespace ai-agents-acme does not exist\n");
+            .stdout(format!("namespace ai-agents-acme does not exist\n{KEPT}"));
+        run(&["delete", "--tenant-id=acme", "--yes", "--purge-data"])
+            .code(1)
+            .stdout("namespace ai-agents-acme does not exist\n")
+            .stderr(contains(
+                "error: read Secret postgresql-admin in database: it does not exist\n",
+            ));
     });
 }
 
@@ -123,7 +172,7 @@ fn generate_prints_the_files_in_order() {
         stdout.starts_with("generated/acme/namespace-acme.yaml\ngenerated/acme/resourcequota-acme.yaml\n"),
         "{stdout}"
     );
-    assert_eq!(stdout.lines().count(), 14);
+    assert_eq!(stdout.lines().count(), 15);
 }
 
 #[rstest]
@@ -216,12 +265,11 @@ fn a_broken_kubeconfig_is_named_without_its_secrets() {
 #[test]
 fn missing_files_of_the_list_are_skipped() {
     let directory = directory();
+    not_registered(directory.path());
     with_server(|server| {
         let list = format!("/does/not/exist:{}", server.kubeconfig().display());
         let mut command = provisioner(directory.path());
-        command
-            .args(["apply", "--tenant-id=acme"])
-            .env("KUBECONFIG", list);
+        command.args(["apply", "-f", "acme.yaml"]).env("KUBECONFIG", list);
         // Such a proxy would be in the way: this machine is always reached directly.
         command.env("HTTPS_PROXY", "127.0.0.1:9");
         command.assert().code(0);
@@ -343,10 +391,13 @@ fn the_script_applies_and_logs_to_stdout() {
     let directory = directory();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/create-tenant-namespace.sh");
     let binary = assert_cmd::cargo::cargo_bin("provisioner");
+    not_registered(directory.path());
     with_server(|server| {
         let path = format!("{}:/usr/bin:/bin", binary.parent().unwrap().display());
         let mut command = Command::new(&script);
-        command.arg("--tenant-id=acme").current_dir(directory.path());
+        command
+            .args(["--tenant-id=acme", "-f", "acme.yaml"])
+            .current_dir(directory.path());
         command
             .env_clear()
             .env("PATH", path)
@@ -357,7 +408,7 @@ fn the_script_applies_and_logs_to_stdout() {
             .stderr("")
             .stdout(contains("INFO created Namespace ai-agents-acme"))
             .stdout(predicate::str::ends_with(
-                "namespace ai-agents-acme is ready: 14 created\n",
+                "namespace ai-agents-acme is ready: 15 created\n",
             ));
     });
 }

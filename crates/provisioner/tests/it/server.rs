@@ -259,20 +259,28 @@ impl State {
         (201, self.store(&path, object))
     }
 
-    /// Of a merge only what is written about managers.
+    /// Of a merge only what is written about managers, and data.
     fn merge(&mut self, path: &str, body: &Value) -> (u16, Value) {
-        let object = self.objects.get_mut(path).unwrap();
+        let mut object = self.objects[path].clone();
         if object["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"] {
             return (409, status(409, "Conflict", "the object has been modified"));
         }
-        object["metadata"]["managedFields"] = body["metadata"]["managedFields"].clone();
-        (200, object.clone())
+        if !body["metadata"]["managedFields"].is_null() {
+            object["metadata"]["managedFields"] = body["metadata"]["managedFields"].clone();
+        }
+        if let Some(data) = body["data"].as_object() {
+            if object["data"].is_null() {
+                object["data"] = json!({});
+            }
+            object["data"].as_object_mut().unwrap().extend(data.clone());
+        }
+        (200, self.store(path, object))
     }
 
     fn apply(&mut self, path: &str, dry: bool, force: bool, body: &Value) -> (u16, Value) {
         let existing = self.objects.get(path).cloned();
-        let applied_before =
-            self.applied.get(path) == Some(body) && !(force && edited(existing.as_ref(), body));
+        let before = self.applied.get(path).cloned();
+        let applied_before = before.as_ref() == Some(body) && !(force && edited(existing.as_ref(), body));
         if !dry {
             self.applied.insert(path.to_owned(), body.clone());
         }
@@ -297,6 +305,15 @@ impl State {
                 entries.extend(others.filter(|entry| entry["operation"] != "Apply").cloned());
                 metadata["uid"] = existing["metadata"]["uid"].clone();
                 metadata["resourceVersion"] = existing["metadata"]["resourceVersion"].clone();
+                // Keys that others wrote stay.
+                for (key, value) in existing["data"].as_object().into_iter().flatten() {
+                    let ours = before
+                        .as_ref()
+                        .is_some_and(|before| !before["data"][key].is_null());
+                    if !ours && object["data"][key].is_null() {
+                        object["data"][key] = value.clone();
+                    }
+                }
                 (200, if dry { object } else { self.store(path, object) })
             }
         }

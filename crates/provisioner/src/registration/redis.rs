@@ -1,0 +1,269 @@
+//! The tenant's user in Redis and its keys.
+
+use super::account::{Account, Password};
+use super::forward::Server;
+use super::{Change, RegistrationError, key_prefix, login};
+use crate::names::TenantId;
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, Value, cmd};
+use sha2::{Digest, Sha256};
+use std::time::Duration;
+
+/// How long an answer may take: longer than any of these commands.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How many keys are looked at, and removed, at once.
+const BATCH: u64 = 500;
+
+/// What a tenant's user may do, on the keys that begin with its prefix: what the application does with its queue, and no more. Of what
+/// belongs to a connection, nothing that reaches further than that connection: no list of clients, no other database, and no tracking,
+/// which in broadcast names the keys of all tenants.
+const COMMANDS: &[&str] = &[
+    "-@all",
+    "+@connection",
+    "-@admin",
+    "-@dangerous",
+    "-select",
+    "-client|tracking",
+    "+@stream",
+    "-xinfo",
+    "+get",
+    "+set",
+    "+del",
+    "+exists",
+    "+expire",
+    "+ttl",
+];
+
+pub(super) fn hint(message: &str) -> Option<&'static str> {
+    let is = |text: &str| message.contains(text);
+    Some(
+        if is("WRONGPASS") || is("NOAUTH") || is("authentication failed") {
+            "the administrator's Secret does not hold the name and password that Redis knows; put them in again"
+        } else if is("not configured to use an ACL file") {
+            "start Redis with --aclfile: users that are made otherwise are gone when it restarts"
+        } else if is("NOPERM") {
+            "the administrator needs the right to everything: +@all ~* &*"
+        } else if is("READONLY") {
+            "the Service leads to a replica; name the one that writes as sharedServices.redis.service in the tenant file"
+        } else if is("unknown subcommand") || is("modifier") {
+            "Redis 7.0 or later is needed"
+        } else {
+            return None;
+        },
+    )
+}
+
+/// Failures of the server's state, not of what was asked.
+pub(super) fn is_passing(message: &str) -> bool {
+    ["LOADING", "BUSY", "TRYAGAIN", "MASTERDOWN", "CLUSTERDOWN", "OOM"]
+        .iter()
+        .any(|code| message.starts_with(code))
+}
+
+/// A connection. It lives as long as it, or a clone of it.
+pub(super) async fn connect(
+    server: &Server<'_>,
+    account: &Account,
+) -> Result<MultiplexedConnection, RegistrationError> {
+    let login = RedisConnectionInfo::default()
+        .set_username(&account.user)
+        .set_password(account.password.expose())
+        .set_skip_set_lib_name();
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER_WITHIN));
+    let what = format!("log in to Redis as {} ({})", account.user, account.secret);
+    server
+        .connect(async |stream| {
+            MultiplexedConnection::new_with_config(&login, stream, config)
+                .await
+                .map_err(|error| failed(server, &what, &error))
+        })
+        .await
+}
+
+/// The error without what was sent.
+fn failed(server: &Server<'_>, what: &str, error: &RedisError) -> RegistrationError {
+    if error.kind() == ErrorKind::Io {
+        return server.unreachable(format!("{what}: {error}"));
+    }
+    let text = match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        _ => error.to_string(),
+    };
+    RegistrationError::Redis {
+        what: what.to_owned(),
+        message: without_hashes(&text),
+        tried_for: None,
+    }
+}
+
+/// Redis quotes the rule that it does not take, and one of them is the password's hash.
+fn without_hashes(text: &str) -> String {
+    let words = text.split(' ').map(|word| {
+        let long = word.chars().filter(char::is_ascii_hexdigit).count() >= 32;
+        if long { "(hidden)" } else { word }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Makes the user, or brings it to what it must be; then the users are written to their file, whatever happened: who was interrupted
+/// before that is made up for.
+pub(super) async fn register(
+    server: &Server<'_>,
+    admin: &Account,
+    id: &TenantId,
+    password: &Password,
+) -> Result<Change, RegistrationError> {
+    let user = login(id);
+    let what = format!("register user {user} in Redis");
+    let failed = |error| failed(server, &what, &error);
+    let mut connection = connect(server, admin).await?;
+    let before = ask(&mut connection, &["GETUSER", &user]).await.map_err(failed)?;
+    let mut change = vec!["SETUSER".to_owned(), user.clone()];
+    change.extend(rules(id, password));
+    ask(&mut connection, &change).await.map_err(failed)?;
+    let after = ask(&mut connection, &["GETUSER", &user]).await.map_err(failed)?;
+    ask(&mut connection, &["SAVE"]).await.map_err(failed)?;
+    Ok(match before {
+        Value::Nil => Change::Created,
+        before if before == after => Change::Unchanged,
+        _ => Change::Changed,
+    })
+}
+
+/// One command of ACL.
+async fn ask<S: AsRef<str>>(
+    connection: &mut MultiplexedConnection,
+    command: &[S],
+) -> Result<Value, RedisError> {
+    let mut acl = cmd("ACL");
+    for word in command {
+        acl.arg(word.as_ref());
+    }
+    acl.query_async(connection).await
+}
+
+/// All that the user may do, and how it logs in. A SETUSER is taken as a whole or not at all.
+fn rules(id: &TenantId, password: &Password) -> Vec<String> {
+    let hash = Sha256::digest(password.expose());
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let prefix = key_prefix(id);
+    let mut rules = vec![
+        "reset".to_owned(),
+        "on".to_owned(),
+        format!("#{hash}"),
+        "resetchannels".to_owned(),
+        format!("~{prefix}*"),
+        format!("&{prefix}*"),
+    ];
+    rules.extend(COMMANDS.iter().map(|&rule| rule.to_owned()));
+    rules
+}
+
+/// Removes the user, which ends its connections, then its keys. Returns whether there was a user, and how many keys there were.
+pub(super) async fn purge(
+    server: &Server<'_>,
+    admin: &Account,
+    id: &TenantId,
+) -> Result<(bool, u64), RegistrationError> {
+    let what = format!("remove user {} in Redis and its keys", login(id));
+    let failed = |error| failed(server, &what, &error);
+    let mut connection = connect(server, admin).await?;
+    let removed = ask(&mut connection, &["DELUSER", &login(id)])
+        .await
+        .map_err(failed)?;
+    ask(&mut connection, &["SAVE"]).await.map_err(failed)?;
+    let mut keys = 0;
+    let mut scan = Scan::new(id);
+    while let Some(found) = scan.next(&mut connection).await.map_err(failed)? {
+        if !found.is_empty() {
+            let unlinked: u64 = cmd("UNLINK")
+                .arg(&found)
+                .query_async(&mut connection)
+                .await
+                .map_err(failed)?;
+            keys += unlinked;
+        }
+    }
+    Ok((removed != Value::Int(0), keys))
+}
+
+/// Whether the tenant's user exists, and how many keys it has.
+pub(super) async fn state(
+    server: &Server<'_>,
+    admin: &Account,
+    id: &TenantId,
+) -> Result<(bool, u64), RegistrationError> {
+    let what = format!("look for user {} in Redis", login(id));
+    let failed = |error| failed(server, &what, &error);
+    let mut connection = connect(server, admin).await?;
+    let user = ask(&mut connection, &["GETUSER", &login(id)])
+        .await
+        .map_err(failed)?;
+    // A scan may name a key twice.
+    let mut keys = std::collections::HashSet::new();
+    let mut scan = Scan::new(id);
+    while let Some(found) = scan.next(&mut connection).await.map_err(failed)? {
+        keys.extend(found);
+    }
+    let keys = u64::try_from(keys.len()).unwrap_or(u64::MAX);
+    Ok((user != Value::Nil, keys))
+}
+
+/// The tenant's keys, some at a time.
+struct Scan {
+    pattern: String,
+    cursor: Option<String>,
+}
+
+impl Scan {
+    fn new(id: &TenantId) -> Self {
+        Self {
+            // Ids have none of the characters that patterns give a meaning.
+            pattern: format!("{}*", key_prefix(id)),
+            cursor: Some("0".to_owned()),
+        }
+    }
+
+    async fn next(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<Option<Vec<Vec<u8>>>, RedisError> {
+        let Some(cursor) = self.cursor.take() else {
+            return Ok(None);
+        };
+        let (next, keys): (String, Vec<Vec<u8>>) = cmd("SCAN")
+            .arg(cursor)
+            .arg("MATCH")
+            .arg(&self.pattern)
+            .arg("COUNT")
+            .arg(BATCH)
+            .query_async(connection)
+            .await?;
+        self.cursor = Some(next).filter(|next| next != "0");
+        Ok(Some(keys))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_reaches_its_own_keys_and_its_password_is_not_sent() {
+        let rules = rules(&"acme".parse().unwrap(), &"s3cret".to_owned().into());
+        assert_eq!(
+            rules.join(" "),
+            "reset on #1ec1c26b50d5d3c58d9583181af8076655fe00756bf7285940ba3670f99fcba0 resetchannels ~tenant:acme:* &tenant:acme:* \
+             -@all +@connection -@admin -@dangerous -select -client|tracking +@stream -xinfo +get +set +del +exists +expire +ttl"
+        );
+    }
+
+    #[test]
+    fn a_hash_in_a_message_is_hidden() {
+        let hash = "1ec1c26b50d5d3c58d9583181af8076655fe00756bf7285940ba3670f99fcba0";
+        let text = without_hashes(&format!(
+            "ERR Error in ACL SETUSER modifier '#{hash}': Syntax error"
+        ));
+        assert_eq!(text, "ERR Error in ACL SETUSER modifier (hidden) Syntax error");
+    }
+}
