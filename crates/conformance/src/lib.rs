@@ -13,6 +13,7 @@ pub mod clean;
 pub mod cli;
 pub mod cluster;
 pub mod context;
+pub mod credentials;
 pub mod denial;
 pub mod describe;
 pub mod document;
