@@ -1,4 +1,4 @@
-//! A probe agent in a pod: asks it for attempts and for what its listeners saw, all in one session, since an exec call costs more than
+//! A probe agent in a pod: asks it for attempts, for what its listeners saw, and to speak with PostgreSQL and Redis, all in one session, since an exec call costs more than
 //! what is asked in it. What the outcomes mean is left to `probing`.
 
 use crate::error::HarnessError;
@@ -6,7 +6,8 @@ use crate::exec::{self, Command, Input, Output};
 use crate::resource::Place;
 use crate::retry::Retries;
 use probe::protocol::{
-    self, Ask, Attempt, Ending, Outcome, Part, Protocol, Question, Reply, Request, Summary,
+    self, Ask, Attempt, CommandResult, Ending, Held, Outcome, Part, Protocol, Question, RedisRequest, Reply,
+    Request, SqlRequest, StatementResult, Summary, Unconnected,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -43,6 +44,24 @@ pub struct Tried {
     pub outcome: Outcome,
     /// What the target's witness may have seen.
     pub nonce: String,
+}
+
+/// Whether a question may be asked a second time where the connection was lost and nobody knows what was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// It may: everything in it may be done twice.
+    Once,
+    /// It may not.
+    Never,
+}
+
+/// What came of a conversation with PostgreSQL or Redis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said<T> {
+    /// One result for each statement or command; or why there was no conversation.
+    pub results: Result<Vec<T>, Unconnected>,
+    /// What came of the further connections that were asked for.
+    pub held: Option<Held>,
 }
 
 /// An agent's pod, as it was when it became ready.
@@ -160,15 +179,90 @@ impl Agent {
             attempts: attempts.to_vec(),
         });
         let parts = self
-            .ask(&question, OVERHEAD + Duration::from_millis(longest) * waves)
+            .ask(
+                &question,
+                OVERHEAD + Duration::from_millis(longest) * waves,
+                Again::Once,
+            )
             .await?;
         Ok(parts
             .into_iter()
             .filter_map(|part| match part {
                 Part::Outcome(outcome) => Some(outcome),
-                Part::Sighting(_) | Part::End(_) => None,
+                _ => None,
             })
             .collect())
+    }
+
+    /// Says these statements to PostgreSQL, in a session of their own, and answers with one result for each, in their order. They are said
+    /// once only: where the connection to the agent is lost on the way, nobody knows which of them were executed.
+    ///
+    /// # Errors
+    /// As for [`Agent::attempt`]; and where there was no session with PostgreSQL, with the cause and what to do about it.
+    pub async fn sql(&self, request: &SqlRequest) -> Result<Vec<StatementResult>, HarnessError> {
+        let said = self.sql_session(request, Again::Never).await?;
+        said.results
+            .map_err(|why| no_postgresql(&self.place, request, &why))
+    }
+
+    /// The same for those whose statements may be executed twice, or who want to know how the server refused the session, and how many
+    /// further connections it took.
+    ///
+    /// # Errors
+    /// As for [`Agent::attempt`].
+    pub async fn sql_session(
+        &self,
+        request: &SqlRequest,
+        again: Again,
+    ) -> Result<Said<StatementResult>, HarnessError> {
+        let held = request.hold.map_or(0, |hold| hold.for_ms);
+        let limit = OVERHEAD + Duration::from_millis(request.timeout_ms) + Duration::from_millis(held);
+        let question = Question::Sql(request.clone());
+        let mut held = None;
+        let mut results = Ok(Vec::new());
+        for part in self.ask(&question, limit, again).await? {
+            match (part, &mut results) {
+                (Part::Rows(result), Ok(results)) => results.push(result),
+                (Part::Unconnected(why), _) => results = Err(why),
+                (Part::Held(count), _) => held = Some(count),
+                _ => {}
+            }
+        }
+        self.complete(&results, request.statements.len())?;
+        Ok(Said { results, held })
+    }
+
+    /// Says these commands to Redis, on a connection of their own, and answers with one result for each, in their order. They are said once
+    /// only, as with [`Agent::sql`].
+    ///
+    /// # Errors
+    /// As for [`Agent::attempt`]; and where there was no connection with Redis, with the cause and what to do about it.
+    pub async fn redis(&self, request: &RedisRequest) -> Result<Vec<CommandResult>, HarnessError> {
+        let said = self.redis_session(request, Again::Never).await?;
+        said.results.map_err(|why| no_redis(&self.place, request, &why))
+    }
+
+    /// The same for those whose commands may be executed twice, or who want to know how the server refused the user.
+    ///
+    /// # Errors
+    /// As for [`Agent::attempt`].
+    pub async fn redis_session(
+        &self,
+        request: &RedisRequest,
+        again: Again,
+    ) -> Result<Said<CommandResult>, HarnessError> {
+        let limit = OVERHEAD + Duration::from_millis(request.timeout_ms);
+        let question = Question::Redis(request.clone());
+        let mut results = Ok(Vec::new());
+        for part in self.ask(&question, limit, again).await? {
+            match (part, &mut results) {
+                (Part::Answer(result), Ok(results)) => results.push(result),
+                (Part::Unconnected(why), _) => results = Err(why),
+                _ => {}
+            }
+        }
+        self.complete(&results, request.commands.len())?;
+        Ok(Said { results, held: None })
     }
 
     /// The nonces that this agent's listeners have seen so far. Of many that ask at the same time one asks for all.
@@ -181,7 +275,7 @@ impl Agent {
         if seen.asked.is_none_or(|asked| asked < wanted) {
             let begin = Instant::now();
             let since = seen.until_ms.saturating_sub(OVERLAP_MS);
-            for part in self.ask(&Question::Witness(since), OVERHEAD).await? {
+            for part in self.ask(&Question::Witness(since), OVERHEAD, Again::Once).await? {
                 if let Part::Sighting(sighting) = part {
                     seen.until_ms = seen.until_ms.max(sighting.at_ms);
                     seen.nonces.insert(sighting.nonce);
@@ -192,21 +286,43 @@ impl Agent {
         Ok(seen.nonces.clone())
     }
 
-    /// Asks, and asks once more in a new session where the connection was lost: attempts are fresh connections whenever they are made.
-    async fn ask(&self, question: &Question, limit: Duration) -> Result<Vec<Part>, HarnessError> {
+    /// As many results as there was something to say, where there was a conversation at all.
+    fn complete<T>(
+        &self,
+        results: &Result<Vec<T>, Unconnected>,
+        expected: usize,
+    ) -> Result<(), HarnessError> {
+        match results {
+            Ok(results) if results.len() != expected => Err(HarnessError::new(format!(
+                "agent {}: {expected} results expected, {} came",
+                self.place,
+                results.len()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks, and asks again in a new session where the connection was lost: if the question may be asked twice, or was not asked yet.
+    async fn ask(
+        &self,
+        question: &Question,
+        limit: Duration,
+        again: Again,
+    ) -> Result<Vec<Part>, HarnessError> {
         let begin = tokio::time::Instant::now();
         let asked = async {
             let session = self.session().await?;
-            let mut heard = Vec::new();
-            let answer = self.answer(&session, question, &mut heard).await;
+            let (mut heard, mut sent) = (Vec::new(), false);
+            let answer = self.answer(&session, question, &mut heard, &mut sent).await;
             if let Err(error) = &answer
                 && session.is_over()
+                && (again == Again::Once || !sent)
             {
                 if error.what.contains(exec::CUT_OFF) {
                     self.retries.count("the exec of an agent was cut off");
                 }
                 let session = self.session().await?;
-                let again = self.answer(&session, question, &mut Vec::new()).await;
+                let again = self.answer(&session, question, &mut Vec::new(), &mut false).await;
                 again.map(|parts| with_reached(parts, heard))
             } else {
                 answer
@@ -247,18 +363,20 @@ impl Agent {
         Ok(session)
     }
 
-    /// Asks; `heard` is what came, also where that is not all.
+    /// Asks; `heard` is what came, also where that is not all, and `sent` whether the agent may have got the question.
     async fn answer(
         &self,
         session: &Session,
         question: &Question,
         heard: &mut Vec<Part>,
+        sent: &mut bool,
     ) -> Result<Vec<Part>, HarnessError> {
         let ask = Ask {
             ask: self.ids.fetch_add(1, Ordering::Relaxed),
             question: question.clone(),
         };
         let mut replies = session.ask(&ask).await?;
+        *sent = true;
         while let Some(reply) = replies.recv().await {
             match reply? {
                 Part::End(Summary {
@@ -274,6 +392,83 @@ impl Agent {
         }
         Err(HarnessError::new("its answer has no last line"))
     }
+}
+
+/// There was no session with PostgreSQL: an error of the surroundings, never a denial.
+pub fn no_postgresql(place: &Place, request: &SqlRequest, why: &Unconnected) -> HarnessError {
+    let hint = match (why.ending, why.code.as_deref()) {
+        (_, Some("28P01" | "28000")) => {
+            "the role is missing, or its password is not the one in the tenant's Secret: provisioner apply registers the tenant"
+        }
+        (_, Some("3D000" | "42501")) => {
+            "the database is missing, or the role may not connect to it: enhancer migrate makes it, and postgresql.database in the settings names it"
+        }
+        (_, Some("53300")) => {
+            "all connections are taken: see who holds them in pg_stat_activity, and run again"
+        }
+        (_, Some("57P03" | "57P01" | "57P02")) => {
+            "PostgreSQL starts or stops: run again once its pod is ready"
+        }
+        (ending, _) => no_connection(ending),
+    };
+    no_conversation(
+        place,
+        "PostgreSQL",
+        (&request.host, request.port, &request.user),
+        why,
+    )
+    .hint(hint)
+}
+
+/// The same for Redis.
+pub fn no_redis(place: &Place, request: &RedisRequest, why: &Unconnected) -> HarnessError {
+    let hint = match (why.ending, why.code.as_deref()) {
+        (_, Some("WRONGPASS" | "NOAUTH" | "NOPERM")) => {
+            "the user is missing or off, or its password is not the one in the tenant's Secret: provisioner apply registers the tenant"
+        }
+        (_, Some("LOADING" | "BUSY" | "MASTERDOWN")) => "run again once Redis answers PING",
+        (ending, _) => no_connection(ending),
+    };
+    no_conversation(place, "Redis", (&request.host, request.port, &request.user), why).hint(hint)
+}
+
+fn no_connection(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Reached | Ending::ConnectedWithoutEcho => {
+            "see its log, and whether it is this service that listens there"
+        }
+        Ending::LocalError => "see the agent's log",
+        Ending::Refused | Ending::Unreachable | Ending::TimedOut | Ending::DnsFailed => {
+            "see that its pods are ready; NET-08 shows whether the tenant reaches it"
+        }
+    }
+}
+
+fn no_conversation(
+    place: &Place,
+    service: &str,
+    (host, port, user): (&str, u16, &str),
+    why: &Unconnected,
+) -> HarnessError {
+    let how = match why.ending {
+        Ending::Reached => "it refuses",
+        Ending::ConnectedWithoutEcho => "connected, but",
+        Ending::Refused => "connection refused",
+        Ending::Unreachable => "unreachable",
+        Ending::TimedOut => "timed out",
+        Ending::DnsFailed => "the name did not resolve",
+        Ending::LocalError => "the agent could not try",
+    };
+    // Redis' words begin with it.
+    let code = why
+        .code
+        .as_ref()
+        .filter(|code| !why.message.starts_with(code.as_str()));
+    let code = code.map(|code| format!("{code} ")).unwrap_or_default();
+    HarnessError::new(format!(
+        "agent {place} as {user} at {service} {host}:{port}: {how}: {code}{}",
+        why.message
+    ))
 }
 
 /// What got through before the connection was lost counts, whatever the second time shows.

@@ -25,6 +25,9 @@ mod net_09;
 mod net_11;
 mod net_12;
 mod net_18;
+mod pg_01;
+mod pg_02;
+mod pg_04;
 mod prov_13;
 pub(crate) mod prov_14;
 mod quo_01;
@@ -35,6 +38,7 @@ mod quo_08;
 mod rbac_01;
 mod rbac_02;
 mod rbac_15;
+mod rd_02;
 pub mod sen_01;
 
 /// Every check, in the order of reports.
@@ -59,6 +63,10 @@ pub const ALL: &[&dyn Check] = &[
     &rbac_01::Rbac01,
     &rbac_02::Rbac02,
     &rbac_15::Rbac15,
+    &pg_01::Pg01,
+    &pg_02::Pg02,
+    &pg_04::Pg04,
+    &rd_02::Rd02,
     &prov_13::Prov13,
     &prov_14::Prov14,
 ];

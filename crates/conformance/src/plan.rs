@@ -150,7 +150,9 @@ fn close(resources: &mut BTreeSet<Resource>) {
     let mut more = Vec::new();
     for resource in resources.iter() {
         match resource {
-            Resource::Workloads(tenant) | Resource::Agent(Place::Tenant(tenant, _)) => {
+            Resource::Workloads(tenant)
+            | Resource::Registration(tenant)
+            | Resource::Agent(Place::Tenant(tenant, _)) => {
                 more.push(Resource::Tenant(tenant.clone()));
             }
             Resource::Tenant(_) | Resource::Agent(_) | Resource::SharedServices | Resource::Enforcement => {}
@@ -205,7 +207,10 @@ fn resource_objects(resource: &Resource, run: &RunId, facts: &Facts) -> Vec<Entr
                 name: id.to_string(),
             }]
         }
-        Resource::Tenant(_) | Resource::Workloads(_) | Resource::SharedServices => Vec::new(),
+        Resource::Tenant(_)
+        | Resource::Workloads(_)
+        | Resource::Registration(_)
+        | Resource::SharedServices => Vec::new(),
         Resource::Agent(Place::Tenant(tenant, Costume::Stranger)) => {
             vec![object(Kind::Job, &tenant.namespace(), JOB)]
         }

@@ -10,6 +10,8 @@ pub enum Resource {
     Tenant(TenantId),
     /// The tenant's workloads, started or known not to start.
     Workloads(TenantId),
+    /// The tenant's role in PostgreSQL and its user in Redis, with the credentials that its workloads have for them.
+    Registration(TenantId),
     /// PostgreSQL and Redis as they are found: nothing is put up.
     SharedServices,
     /// A probe agent.
@@ -23,7 +25,10 @@ impl Resource {
     pub fn is_tenants(&self) -> bool {
         matches!(
             self,
-            Resource::Tenant(_) | Resource::Workloads(_) | Resource::Agent(Place::Tenant(..))
+            Resource::Tenant(_)
+                | Resource::Workloads(_)
+                | Resource::Registration(_)
+                | Resource::Agent(Place::Tenant(..))
         )
     }
 }
@@ -102,6 +107,7 @@ impl fmt::Display for Resource {
         match self {
             Resource::Tenant(tenant) => write!(out, "tenant {tenant}"),
             Resource::Workloads(tenant) => write!(out, "workloads of {tenant}"),
+            Resource::Registration(tenant) => write!(out, "registration of {tenant}"),
             Resource::Agent(place) => write!(out, "agent {place}"),
             Resource::SharedServices => write!(out, "shared services"),
             Resource::Enforcement => write!(out, "enforcement canary"),

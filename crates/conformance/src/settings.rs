@@ -10,6 +10,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod credentials;
+
+pub use credentials::{Columns, Pattern, Postgresql, Redis, SecretRef};
+
 const DEFAULTS: &str = include_str!("settings.yaml");
 
 /// Settings that cannot be used. Always names the place and the remedy.
@@ -105,6 +109,8 @@ struct File {
     clusters: Option<BTreeMap<String, ClusterSettings>>,
     waivers: Option<Vec<Waiver>>,
     internet: Option<Internet>,
+    postgresql: Option<serde_yaml::Value>,
+    redis: Option<serde_yaml::Value>,
 }
 
 /// What flags and environment say.
@@ -147,6 +153,10 @@ pub struct Settings {
     pub waivers: Vec<Waiver>,
     /// The host on the internet; local clusters bring one.
     pub internet: Option<Internet>,
+    /// How tenants get at PostgreSQL, and where their rows are.
+    pub postgresql: Postgresql,
+    /// How tenants get at Redis, and what is theirs there.
+    pub redis: Redis,
 }
 
 impl Settings {
@@ -225,6 +235,8 @@ fn combine(
         start_within: duration("startWithin", &start_within)?,
         waivers,
         internet: file.internet.map(usable).transpose()?,
+        postgresql: Postgresql::resolve(defaults.postgresql, file.postgresql)?,
+        redis: Redis::resolve(defaults.redis, file.redis)?,
     })
 }
 

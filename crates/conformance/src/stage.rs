@@ -4,6 +4,7 @@
 use crate::agent::Agent;
 use crate::canary::{self, Enforcement};
 use crate::cluster::{ANSWER, Cluster};
+use crate::credentials::{self, Credentials};
 use crate::error::{HarnessError, within};
 use crate::event::Events;
 use crate::ledger::{Entry, Kind, Ledger, api};
@@ -104,7 +105,7 @@ impl Surroundings {
                 stage.enforcement.clone_from(&self.enforcement);
                 self.enforcement.is_some()
             }
-            Resource::Tenant(_) | Resource::Workloads(_) => false,
+            Resource::Tenant(_) | Resource::Workloads(_) | Resource::Registration(_) => false,
         }
     }
 }
@@ -114,6 +115,7 @@ pub struct Stage {
     tenants: HashMap<TenantId, Slot<()>>,
     quotas: HashMap<TenantId, Mutex<()>>,
     workloads: HashMap<TenantId, Slot<Workloads>>,
+    registrations: HashMap<TenantId, Slot<Credentials>>,
     agents: HashMap<Place, Slot<Agent>>,
     shared_services: Option<Slot<SharedServices>>,
     enforcement: Option<Slot<Enforcement>>,
@@ -126,6 +128,7 @@ impl Stage {
             tenants: HashMap::new(),
             quotas: HashMap::new(),
             workloads: HashMap::new(),
+            registrations: HashMap::new(),
             agents: HashMap::new(),
             shared_services: None,
             enforcement: None,
@@ -179,6 +182,12 @@ impl Stage {
                     self.workloads.insert(id.clone(), slot(work));
                 }
             }
+            Resource::Registration(id) => {
+                if let Some(tenant) = self.tenants.get(id) {
+                    let work = register(site, id.clone(), tenant.clone());
+                    self.registrations.insert(id.clone(), slot(work));
+                }
+            }
             Resource::Agent(Place::Tenant(id, costume)) => {
                 if let Some(owner) = owners.get(id) {
                     let work = tenant_agent(site, id.clone(), *costume, owner.clone());
@@ -219,6 +228,12 @@ impl Stage {
                 .cloned()
                 .map(|slot| slot.map(|_| ()).boxed()),
         );
+        all.extend(
+            self.registrations
+                .values()
+                .cloned()
+                .map(|slot| slot.map(|_| ()).boxed()),
+        );
         all.extend(self.agents.values().cloned().map(|slot| slot.map(|_| ()).boxed()));
         all.extend(
             self.shared_services
@@ -255,6 +270,7 @@ impl Stage {
     pub fn stop(&mut self) {
         self.tenants.clear();
         self.workloads.clear();
+        self.registrations.clear();
         self.agents.clear();
         self.shared_services = None;
         self.enforcement = None;
@@ -266,6 +282,7 @@ impl Stage {
             match resource {
                 Resource::Tenant(id) => drop(self.tenant(id).await),
                 Resource::Workloads(id) => drop(self.workloads(id).await),
+                Resource::Registration(id) => drop(self.registration(id).await),
                 Resource::Agent(place) => drop(self.agent(place).await),
                 Resource::SharedServices => drop(self.shared_services().await),
                 Resource::Enforcement => drop(self.enforcement().await),
@@ -304,6 +321,19 @@ impl Stage {
     pub async fn workloads(&self, id: &TenantId) -> Result<Arc<Workloads>, HarnessError> {
         let resource = || Resource::Workloads(id.clone());
         self.workloads
+            .get(id)
+            .cloned()
+            .ok_or_else(|| undeclared(&resource()))?
+            .await
+    }
+
+    /// The tenant's own credentials, once it is registered with PostgreSQL and Redis.
+    ///
+    /// # Errors
+    /// As for [`Stage::tenant`].
+    pub async fn registration(&self, id: &TenantId) -> Result<Arc<Credentials>, HarnessError> {
+        let resource = || Resource::Registration(id.clone());
+        self.registrations
             .get(id)
             .cloned()
             .ok_or_else(|| undeclared(&resource()))?
@@ -476,6 +506,14 @@ async fn find_workloads(site: Arc<Site>, id: TenantId, tenant: Slot<()>) -> Resu
     };
     site.events.progress(format!("workloads of {id} {state}"));
     Ok(found)
+}
+
+/// A tenant that was there before is registered; one that the run made is registered here.
+async fn register(site: Arc<Site>, id: TenantId, tenant: Slot<()>) -> Result<Credentials, HarnessError> {
+    tenant.await?;
+    let client = &site.cluster.client;
+    // Where `site.absent` holds the tenant: this is the place for `provisioner::registration::register`.
+    Ok(credentials::of(client, &id, &site.settings).await)
 }
 
 /// The uid of the object that owns the run's pods in a tenant.

@@ -71,8 +71,8 @@ struct WitnessArgs {
 
 /// Answer many questions, one a line of JSON on stdin, until stdin ends.
 ///
-/// A question is `{"ask": N, "attempt": REQUEST}` or `{"ask": N, "witness": SINCE_MS}`. Every line of the answer repeats N; its last has
-/// `end`. Exit codes: 0 stdin ended, 1 the answers could not be written.
+/// A question is `{"ask": N, "attempt": REQUEST}`, `{"ask": N, "witness": SINCE_MS}`, or what to say to PostgreSQL or Redis:
+/// `{"ask": N, "sql": REQUEST}`, `{"ask": N, "redis": REQUEST}`. Every line of the answer repeats N; its last has `end`. Exit codes: 0 stdin ended, 1 the answers could not be written.
 #[derive(Args)]
 struct SessionArgs {
     #[command(flatten)]

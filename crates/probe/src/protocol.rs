@@ -2,6 +2,13 @@
 //! [`Outcome`] a line on stdout as each attempt ends, then one [`Summary`]; in a session many [`Ask`]s and
 //! their [`Reply`]s. Types only; connecting, listening and interpreting are left to the other modules and to the caller.
 
+mod conversation;
+
+pub use conversation::{
+    CommandResult, Held, Hold, MAX_CONNECTIONS, MAX_CONVERSATION_MS, MAX_REPEAT, MAX_ROWS, MAX_STATEMENTS,
+    RedisCommand, RedisError, RedisRequest, Rows, Secret, SqlError, SqlRequest, StatementResult, Unconnected,
+};
+
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
@@ -197,6 +204,10 @@ pub enum Question {
     Attempt(Request),
     /// For the nonces seen since this moment in milliseconds since the Unix epoch, as `probe witness` does.
     Witness(u64),
+    /// To say something to PostgreSQL.
+    Sql(SqlRequest),
+    /// To say something to Redis.
+    Redis(RedisRequest),
 }
 
 /// One line of `probe session`'s stdout.
@@ -217,6 +228,14 @@ pub enum Part {
     Outcome(Outcome),
     /// A nonce was seen.
     Sighting(Sighting),
+    /// There was no conversation: nothing else comes before the end.
+    Unconnected(Unconnected),
+    /// PostgreSQL's answer to a statement: one for each, in their order.
+    Rows(StatementResult),
+    /// How many further connections are open now; the end comes when they have been held.
+    Held(Held),
+    /// Redis' answer to a command: one for each, in their order.
+    Answer(CommandResult),
     /// The answer is complete; without it it is truncated and proves nothing.
     End(Summary),
 }

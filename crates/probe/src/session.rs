@@ -5,8 +5,8 @@ use crate::Failure;
 use crate::attempt::batch::{attempt_all, lost};
 use crate::attempt::output::{self, Lines};
 use crate::attempt::request::{self, MAX_LINE};
-use crate::protocol::{Ask, Part, Question, Reply, Request, Summary, WitnessLine};
-use crate::witness;
+use crate::protocol::{Ask, Part, Question, RedisRequest, Reply, Request, SqlRequest, Summary, WitnessLine};
+use crate::{redis, sql, witness};
 use std::io::Write;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 
@@ -81,7 +81,35 @@ async fn answer(question: Question, replies: Replies, control: String) {
         Question::Witness(since_ms) => {
             let _ = tokio::task::spawn_blocking(move || ask_witness(&control, since_ms, &replies)).await;
         }
+        Question::Sql(request) => say_sql(&request, &replies).await,
+        Question::Redis(request) => say_redis(&request, &replies).await,
     }
+}
+
+async fn say_sql(request: &SqlRequest, replies: &Replies) {
+    if let Err(why) = sql::check(request) {
+        return replies.end(0, Some(why));
+    }
+    let mut done = 0;
+    sql::converse(request, |part| {
+        replies.part(part);
+        done += 1;
+    })
+    .await;
+    replies.end(done, None);
+}
+
+async fn say_redis(request: &RedisRequest, replies: &Replies) {
+    if let Err(why) = redis::check(request) {
+        return replies.end(0, Some(why));
+    }
+    let mut done = 0;
+    redis::converse(request, |part| {
+        replies.part(part);
+        done += 1;
+    })
+    .await;
+    replies.end(done, None);
 }
 
 async fn attempt(request: Request, replies: &Replies) {

@@ -1,6 +1,8 @@
 //! What agents say to each other: `PROBE/1 <nonce>` and back `PROBE/1 <nonce> <name>`, as a line on TCP and
 //! as a datagram on UDP. An answer is never a valid question, so two agents cannot be made to talk forever.
 
+use std::fmt::Display;
+
 /// How questions and answers begin; no HTTP method has a slash.
 pub(crate) const GREETING: &str = "PROBE/1 ";
 /// The header that carries the nonce over HTTP, both ways.
@@ -77,6 +79,27 @@ pub(crate) fn printable(bytes: &[u8]) -> String {
             }
         })
         .collect()
+}
+
+/// What may go to the resolver and into an HTTP header: no control character, no blank.
+pub(crate) fn is_host(host: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':');
+    (1..=254).contains(&host.len()) && host.bytes().all(allowed)
+}
+
+/// Whether a number is from 1 to `most`.
+///
+/// # Errors
+/// Which was expected and which was given.
+pub(crate) fn within<N: PartialOrd + From<u8> + Copy + Display>(
+    what: &str,
+    number: N,
+    most: N,
+) -> Result<(), String> {
+    if number < N::from(1) || number > most {
+        return Err(format!("expected a {what} from 1 to {most}, got {number}"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

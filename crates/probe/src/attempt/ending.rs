@@ -9,7 +9,7 @@ const ENOPROTOOPT: i32 = 92;
 const EHOSTDOWN: i32 = 112;
 
 /// The ending of a connection (or a datagram) that failed with this error.
-pub(super) fn of(error: &Error) -> Ending {
+pub(crate) fn of(error: &Error) -> Ending {
     match error.kind() {
         ErrorKind::ConnectionRefused => Ending::Refused,
         // A filter on this host says EPERM, a filter on the way EACCES (ICMPv6) or EHOSTUNREACH (ICMP).

@@ -4,13 +4,13 @@
 pub(crate) mod batch;
 mod datagram;
 mod dns;
-mod ending;
+pub(crate) mod ending;
 mod http;
 pub(crate) mod output;
 mod postgresql;
 mod redis;
 pub(crate) mod request;
-mod resolve;
+pub(crate) mod resolve;
 mod stream;
 mod tcp;
 #[cfg(test)]

@@ -3,9 +3,8 @@
 
 use super::dns;
 use crate::protocol::{Attempt, MAX_ATTEMPTS, MAX_CONCURRENCY, MAX_TIMEOUT_MS, Request, VERSION};
-use crate::wire;
+use crate::wire::{self, is_host, within};
 use std::collections::HashSet;
-use std::fmt::Display;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::time::timeout;
@@ -91,19 +90,6 @@ fn check_attempt(attempt: &Attempt) -> Result<(), String> {
         }
         _ => Ok(()),
     }
-}
-
-/// What may go to the resolver and into an HTTP header: no control character, no blank.
-fn is_host(host: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':');
-    (1..=254).contains(&host.len()) && host.bytes().all(allowed)
-}
-
-fn within<N: PartialOrd + From<u8> + Copy + Display>(what: &str, number: N, most: N) -> Result<(), String> {
-    if number < N::from(1) || number > most {
-        return Err(format!("expected a {what} from 1 to {most}, got {number}"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -42,22 +42,35 @@ fn first_nameserver(text: &str) -> Option<IpAddr> {
         .next()
 }
 
-/// Asks the system's resolver (`getaddrinfo`: hosts file, search list and all) and takes the first IPv4
-/// address, else the first of any kind: one attempt is one address.
 async fn look_up(attempt: &Attempt, deadline: Instant, outcome: &mut Outcome) -> Option<SocketAddr> {
     let begun = Instant::now();
-    let found = timeout_at(deadline, lookup_host((attempt.host.as_str(), attempt.port))).await;
+    let found = timeout_at(deadline, by_name(&attempt.host, attempt.port)).await;
     outcome.resolve_ms = Some(millis_since(begun));
-    let why = match found {
-        Ok(Ok(addresses)) => match preferred(addresses) {
-            Some(peer) => return Some(peer),
-            None => "the name has no address".to_owned(),
-        },
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("the name did not resolve within {} ms", attempt.timeout_ms),
+    let late = || {
+        Err(format!(
+            "the name did not resolve within {} ms",
+            attempt.timeout_ms
+        ))
     };
-    outcome.end(Ending::DnsFailed, Some(why));
-    None
+    match found.unwrap_or_else(|_| late()) {
+        Ok(peer) => Some(peer),
+        Err(why) => {
+            outcome.end(Ending::DnsFailed, Some(why));
+            None
+        }
+    }
+}
+
+/// Asks the system's resolver (`getaddrinfo`: hosts file, search list and all) and takes the first IPv4
+/// address, else the first of any kind: one attempt is one address.
+///
+/// # Errors
+/// What the resolver says.
+pub(crate) async fn by_name(host: &str, port: u16) -> Result<SocketAddr, String> {
+    match lookup_host((host, port)).await {
+        Ok(addresses) => preferred(addresses).ok_or_else(|| "the name has no address".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn preferred(addresses: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {

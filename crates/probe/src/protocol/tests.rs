@@ -105,6 +105,92 @@ fn the_line_of_a_listener_keeps_its_form() {
     is_written_and_read_as(&listening, r#"{"tcp":[80,443],"udp":[],"bind":"::"}"#);
 }
 
+#[test]
+fn conversations_keep_their_form() {
+    let sql = Question::Sql(SqlRequest {
+        host: "db".into(),
+        port: 5432,
+        user: "tenant-a".into(),
+        password: Secret::new("p"),
+        database: "d".into(),
+        timeout_ms: 1000,
+        statements: vec!["select 1".into()],
+        hold: Some(Hold {
+            connections: 2,
+            for_ms: 5,
+        }),
+    });
+    let json = r#"{"ask":1,"sql":{"host":"db","port":5432,"user":"tenant-a","password":"p","database":"d","timeout_ms":1000,"statements":["select 1"],"hold":{"connections":2,"for_ms":5}}}"#;
+    is_written_and_read_as(
+        &Ask {
+            ask: 1,
+            question: sql,
+        },
+        json,
+    );
+    let flood = RedisCommand {
+        repeat: 2,
+        ..RedisCommand::once(["XADD"])
+    };
+    let redis = Question::Redis(RedisRequest {
+        host: "r".into(),
+        port: 6379,
+        user: "tenant-a".into(),
+        password: Secret::new("p"),
+        timeout_ms: 1000,
+        commands: vec![RedisCommand::once(["GET", "k"]), flood],
+    });
+    let json = r#"{"ask":2,"redis":{"host":"r","port":6379,"user":"tenant-a","password":"p","timeout_ms":1000,"commands":[{"args":["GET","k"]},{"args":["XADD"],"repeat":2}]}}"#;
+    is_written_and_read_as(
+        &Ask {
+            ask: 2,
+            question: redis,
+        },
+        json,
+    );
+}
+
+#[test]
+fn what_is_answered_in_conversations_keeps_its_form() {
+    let replied = |part| Reply { ask: 3, part };
+    let rows = Rows {
+        rows: vec![vec![Some("1".into()), None]],
+        affected: 1,
+    };
+    let json = r#"{"ask":3,"rows":{"Ok":{"rows":[["1",null]],"affected":1}}}"#;
+    is_written_and_read_as(&replied(Part::Rows(Ok(rows))), json);
+    let error = SqlError {
+        sqlstate: Some("42501".into()),
+        message: "no".into(),
+    };
+    let json = r#"{"ask":3,"rows":{"Err":{"sqlstate":"42501","message":"no"}}}"#;
+    is_written_and_read_as(&replied(Part::Rows(Err(error))), json);
+    let error = RedisError {
+        code: None,
+        message: "late".into(),
+    };
+    is_written_and_read_as(
+        &replied(Part::Answer(Err(error))),
+        r#"{"ask":3,"answer":{"Err":{"message":"late"}}}"#,
+    );
+    is_written_and_read_as(
+        &replied(Part::Answer(Ok(serde_json::json!(["a", null])))),
+        r#"{"ask":3,"answer":{"Ok":["a",null]}}"#,
+    );
+    let refused = Unconnected {
+        ending: Ending::Reached,
+        code: Some("53300".into()),
+        message: "full".into(),
+    };
+    let held = Held {
+        accepted: 9,
+        refused: Some(refused),
+    };
+    let json =
+        r#"{"ask":3,"held":{"accepted":9,"refused":{"ending":"reached","code":"53300","message":"full"}}}"#;
+    is_written_and_read_as(&replied(Part::Held(held)), json);
+}
+
 #[rstest]
 #[case::tcp(Protocol::Tcp, "tcp")]
 #[case::udp(Protocol::Udp, "udp")]
