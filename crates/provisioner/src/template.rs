@@ -84,6 +84,7 @@ const TENANT: &[(&str, &str)] = embedded!("templates/tenant":
     "60-service-api",
     "61-deployment-api",
     "62-deployment-worker",
+    "63-ingress",
 );
 
 const PLATFORM: &[(&str, &str)] = embedded!("templates/platform":
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case::last("extra.yaml.hbs", 14)]
+    #[case::last("extra.yaml.hbs", 15)]
     #[case::numbered("15-extra.yaml.hbs", 1)]
     fn a_template_is_added(#[case] file: &str, #[case] place: usize) {
         assert_eq!(changed(&[file]).unwrap().names()[place], "extra");
