@@ -10,7 +10,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(LAB_CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
 LAB := build/lab
-IMAGES := build/probe.tar build/enhancer.tar build/postgresql.tar build/redis.tar
+IMAGES := build/probe.tar build/enhancer.tar build/postgresql.tar build/redis.tar build/nginx.tar
 SERVICES := fixtures/shared-services/services.sh
 # Where cargo builds; CI names a directory that outlives the work tree.
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
@@ -76,7 +76,7 @@ lab-up: $(LAB) $(IMAGES)
 	$(LAB) up
 	$(LAB) load-image $(IMAGES)
 
-## PostgreSQL and Redis, which tenants share, on the lab.
+## PostgreSQL, Redis and the ingress, which tenants share, on the lab.
 services-up: build lab-up
 	KUBECTL="$(LAB) kubectl" $(SERVICES) up --context lab
 	KUBECONFIG="$$($(LAB) kubeconfig)" $(PROVISIONER) platform apply --context lab --yes

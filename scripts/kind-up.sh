@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes the kind cluster of kind-config.yaml, unless it is there, loads images into it, and puts up what stands for the internet there:
+# Makes the kind cluster of kind-config.yaml, unless it is there, loads images into it, puts up what stands for the internet there, and
+# has the nodes say where internet and ingress are:
 # kind-up.sh CONFIG PROBE ARCHIVE...
 # kind-down.sh takes all of it away again.
 set -eu
@@ -53,4 +54,10 @@ for node in $(kind get nodes --name "$name"); do
 		exit 1
 	fi
 done
-kubectl --context "kind-$name" annotate nodes --all --overwrite "ai-agents-platform/internet=$internet"
+# Where CONFIG leads from this machine's loopback to the ingress's node port; clusters that an earlier CONFIG made lack that.
+if ! ingress=$(docker port "$name-control-plane" 30080/tcp 2>/dev/null) || [ -z "$ingress" ]; then
+	echo "error: expected port 30080 of $name-control-plane to be mapped to this machine, as $config says, it is not" >&2
+	echo "hint: a node's ports cannot be changed; make the cluster anew: scripts/kind-down.sh, then again" >&2
+	exit 1
+fi
+kubectl --context "kind-$name" annotate nodes --all --overwrite "ai-agents-platform/internet=$internet" "ai-agents-platform/ingress=http://$ingress"

@@ -2,7 +2,7 @@
 //! may test it at all.
 
 use crate::error::{HarnessError, chain, within};
-use crate::names::{INTERNET, LOCAL_CLUSTER};
+use crate::names::{INGRESS, INTERNET, LOCAL_CLUSTER};
 use crate::pace::{Pace, PaceLayer};
 use crate::retry::{Retries, patient};
 use crate::settings::{Internet, Settings};
@@ -49,6 +49,8 @@ pub struct Cluster {
     pub nodes: Vec<String>,
     /// The host on the internet that a local cluster's nodes name in an annotation.
     pub internet: Option<String>,
+    /// The ingress that a local cluster's nodes name in an annotation: a URL of this machine's loopback, without a path.
+    pub ingress: Option<String>,
 }
 
 /// Why a cluster is not tested.
@@ -133,6 +135,7 @@ async fn look(connection: Connection) -> Result<Cluster, HarnessError> {
         user,
         uid: system.metadata.uid.unwrap_or_default(),
         internet: local.is_ok().then(|| annotated(&nodes, INTERNET)).flatten(),
+        ingress: local.is_ok().then(|| ingress(&nodes)).flatten(),
         local,
         nodes: schedulable(&nodes),
     })
@@ -163,6 +166,7 @@ impl Cluster {
             local: Ok("scripted".to_owned()),
             nodes: vec!["node".to_owned()],
             internet: None,
+            ingress: None,
         }
     }
 
@@ -240,8 +244,7 @@ fn local(server: &str, nodes: &[Node]) -> Result<String, String> {
         .ok()
         .and_then(|uri| uri.host().map(ToOwned::to_owned))
         .unwrap_or_default();
-    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    if host != "localhost" && !address.is_ok_and(|address| address.is_loopback()) {
+    if !on_loopback(&host) {
         return Err(format!("its API server {host} is not on loopback"));
     }
     let mut kinds: Vec<String> = Vec::new();
@@ -266,6 +269,20 @@ fn local(server: &str, nodes: &[Node]) -> Result<String, String> {
     } else {
         Ok(kinds.join(", "))
     }
+}
+
+fn on_loopback(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// The ingress that the nodes name. One that is not `http://` and a host on loopback, with a port or without, is not taken: requests go
+/// there, and nodes' annotations must not send them elsewhere.
+fn ingress(nodes: &[Node]) -> Option<String> {
+    let url = annotated(nodes, INGRESS)?;
+    let authority: http::uri::Authority = url.strip_prefix("http://")?.parse().ok()?;
+    let alone = !authority.as_str().contains('@') && on_loopback(authority.host());
+    alone.then_some(url)
 }
 
 /// What the first node that has it says.
@@ -469,6 +486,26 @@ mod tests {
         #[case] expected: Option<&str>,
     ) {
         assert_eq!(local(server, &nodes).ok().as_deref(), expected);
+    }
+
+    #[rstest]
+    #[case::lab("http://127.0.0.1:16080", true)]
+    #[case::without_port("http://127.0.0.1", true)]
+    #[case::by_name("http://localhost:16080", true)]
+    #[case::six("http://[::1]:16080", true)]
+    #[case::encrypted("https://127.0.0.1:16080", false)]
+    #[case::with_path("http://127.0.0.1:16080/", false)]
+    #[case::with_query("http://127.0.0.1:16080?x", false)]
+    #[case::far_away("http://203.0.113.10:80", false)]
+    #[case::a_name_that_only_begins_so("http://localhost.example.com", false)]
+    #[case::as_somebody("http://127.0.0.1:80@203.0.113.10", false)]
+    #[case::on_loopback_as_somebody("http://user@127.0.0.1:80", false)]
+    #[case::no_host("http://", false)]
+    #[case::no_url("ingress-nginx", false)]
+    fn an_ingress_is_taken_on_loopback_alone(#[case] said: &str, #[case] taken: bool) {
+        let nodes = [kind(), node(&json!({ INGRESS: said }), "")];
+        assert_eq!(ingress(&nodes).as_deref(), taken.then_some(said));
+        assert_eq!(ingress(&[kind()]), None);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Whether a tenant's values agree with each other: requests within limits, and workloads, in the middle of a rollout,
-//! within the quota; and that there are as many pods as the platform allows. Pure.
+//! within the quota; that there are as many pods as the platform allows, and an Ingress object where a host is named for it. Pure.
 
 use crate::quantity::Quantity;
-use crate::tenant::{Tenant, Workload, WorkloadSize};
+use crate::tenant::{Ingress, Tenant, Workload, WorkloadSize};
 
 /// A tenant has 1 to 3 workers.
 const MOST_WORKERS: u16 = 3;
@@ -29,6 +29,7 @@ pub(crate) fn check(tenant: &Tenant) -> Result<(), InvalidTenant> {
     requests_within_limits("worker.size", &tenant.worker.size)?;
     replicas_allowed("api.replicas", tenant.api.replicas, u16::MAX, "at least 1")?;
     replicas_allowed("worker.replicas", tenant.worker.replicas, MOST_WORKERS, "1 to 3")?;
+    host_has_a_class(&tenant.ingress)?;
     let quota = &tenant.quota;
     let dimensions: [Dimension<'_>; 4] = [
         (
@@ -99,6 +100,18 @@ fn replicas_allowed(
         problem: format!("is not {allowed}"),
         remedy: "set a number of pods that the platform allows",
     })
+}
+
+fn host_has_a_class(ingress: &Ingress) -> Result<(), InvalidTenant> {
+    match (&ingress.host, &ingress.class_name) {
+        (Some(host), None) => Err(InvalidTenant {
+            field: "ingress.host".to_owned(),
+            value: host.to_string(),
+            problem: "is for an Ingress object, and without ingress.className there is none".to_owned(),
+            remedy: "name the class of your ingress controller (kubectl get ingressclasses), or leave the host out",
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn too_small(field: &str, value: &str, needed: &str) -> InvalidTenant {
@@ -177,6 +190,7 @@ mod tests {
     #[case::memory(|t: &mut Tenant| t.worker.size.memory_limit = "4Gi".parse().unwrap(), "quota.limitsMemory 8Gi is less than the 10240Mi")]
     #[case::requests(|t: &mut Tenant| t.quota.requests_cpu = "200m".parse().unwrap(), "quota.requestsCpu 200m is less than the 300m")]
     #[case::pods(|t: &mut Tenant| t.quota.pods = 3, "quota.pods 3 is less than the 4 ")]
+    #[case::host_without_class(|t: &mut Tenant| t.ingress.host = Some("hooks.example.com".parse().unwrap()), "ingress.host hooks.example.com is for an Ingress object")]
     #[case::upside_down(|t: &mut Tenant| t.api.size.cpu_request = "1".parse().unwrap(), "api.size.cpuRequest 1 is more than cpuLimit 500m")]
     fn contradictions_are_named(#[case] change: fn(&mut Tenant), #[case] message: &str) {
         let mut tenant = tenant();

@@ -85,6 +85,7 @@ const TENANT: &[(&str, &str)] = embedded!("templates/tenant":
     "60-service-api",
     "61-deployment-api",
     "62-deployment-worker",
+    "63-ingress",
 );
 
 const PLATFORM: &[(&str, &str)] = embedded!("templates/platform":

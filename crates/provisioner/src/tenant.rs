@@ -359,6 +359,12 @@ pub struct Ingress {
     pub namespace: DnsName,
     /// How that namespace is recognised.
     pub selector: NamespaceSelector,
+    /// The class of the Ingress object that the tenant gets; none where the ingress routes without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_name: Option<DomainName>,
+    /// The host that the Ingress object is for; any where none is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<DomainName>,
 }
 
 impl Default for Ingress {
@@ -366,6 +372,8 @@ impl Default for Ingress {
         Self {
             namespace: fixed("ingress-nginx"),
             selector: NamespaceSelector::default(),
+            class_name: None,
+            host: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! `docs/templates.md` derive. Values come out of validated types only.
 
 use crate::tenant::{Platform, SharedServices, Tenant};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// One variable of a template.
@@ -83,11 +84,18 @@ pub static TENANT: &[Variable<Tenant>] = &[
     variable("REDIS_POD_APP", "sharedServices.redis.podApp", "label `app` of Redis' pods", |t| json!(t.shared_services.redis.pod_app)),
     variable("INGRESS_NAMESPACE", "ingress.namespace", "namespace of the ingress controller", |t| json!(t.ingress.namespace)),
     variable("INGRESS_NAMESPACE_LABEL", "ingress.selector", "label by which policies recognise that namespace: `metadataName` or `nameLabel`", |t| json!(t.ingress.selector.label())),
+    variable("INGRESS_CLASS", "ingress.className", "class of the Ingress object; none is made where empty", |t| optional(t.ingress.class_name.as_ref())),
+    variable("INGRESS_HOST", "ingress.host", "host that the Ingress object is for; any where empty", |t| optional(t.ingress.host.as_ref())),
     variable("INTERNET_EXCEPT", "internet.except", "list: address ranges that are not the internet", |t| json!(t.internet.except)),
     variable("DNS_NAMESPACE", "dns.namespace", "namespace of the cluster's DNS pods", |t| json!(t.dns.namespace)),
     variable("DNS_POD_APP", "dns.podApp", "label `k8s-app` of the cluster's DNS pods", |t| json!(t.dns.pod_app)),
     variable("CLUSTER_DOMAIN", "dns.clusterDomain", "domain that names of Services end in", |t| json!(t.dns.cluster_domain)),
 ];
+
+/// A value that may be left out; `{{#if}}` takes an empty string for no.
+fn optional<T: Serialize>(value: Option<&T>) -> Value {
+    value.map_or_else(|| json!(""), |value| json!(value))
+}
 
 fn shared(platform: &Platform) -> &SharedServices {
     &platform.shared_services

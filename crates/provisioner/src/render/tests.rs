@@ -59,6 +59,24 @@ fn the_example_tenant_file_renders() {
 }
 
 #[rstest]
+#[case::any_host(None)]
+#[case::one_host(Some("hooks.example.com"))]
+fn an_ingress_object_is_made_where_its_class_is_named(#[case] host: Option<&str>) {
+    let mut tenant = tenant("acme");
+    tenant.ingress.class_name = Some("nginx".parse().unwrap());
+    tenant.ingress.host = host.map(|host| host.parse().unwrap());
+    let ingress = find(&rendered(&tenant, &Templates::embedded()).unwrap(), "ingress");
+    let service = serde_json::json!({ "name": "ai-agents-api", "port": { "number": 8000 } });
+    let path = serde_json::json!({ "path": "/webhook/acme", "pathType": "Exact", "backend": { "service": service } });
+    let mut rule = serde_json::json!({ "http": { "paths": [path] } });
+    if let Some(host) = host {
+        rule["host"] = host.into();
+    }
+    let spec = serde_json::json!({ "ingressClassName": "nginx", "rules": [rule] });
+    assert_eq!(ingress["spec"], spec);
+}
+
+#[rstest]
 #[case::a_number("007")]
 #[case::a_float("1e3")]
 #[case::a_boolean("no")]
