@@ -2,7 +2,7 @@
 //! may test it at all.
 
 use crate::error::{HarnessError, chain, within};
-use crate::names::{INTERNET, LOCAL_CLUSTER};
+use crate::names::{INGRESS, INTERNET, LOCAL_CLUSTER};
 use crate::pace::{Pace, PaceLayer};
 use crate::retry::{Retries, patient};
 use crate::settings::{Internet, Settings};
@@ -49,6 +49,8 @@ pub struct Cluster {
     pub nodes: Vec<String>,
     /// The host on the internet that a local cluster's nodes name in an annotation.
     pub internet: Option<String>,
+    /// Where the ingress is reached from outside, as a local cluster's nodes say in an annotation: an address without path.
+    pub ingress: Option<String>,
 }
 
 /// Why a cluster is not tested.
@@ -133,6 +135,7 @@ async fn look(connection: Connection) -> Result<Cluster, HarnessError> {
         user,
         uid: system.metadata.uid.unwrap_or_default(),
         internet: local.is_ok().then(|| annotated(&nodes, INTERNET)).flatten(),
+        ingress: local.is_ok().then(|| annotated(&nodes, INGRESS)).flatten(),
         local,
         nodes: schedulable(&nodes),
     })
@@ -163,6 +166,7 @@ impl Cluster {
             local: Ok("scripted".to_owned()),
             nodes: vec!["node".to_owned()],
             internet: None,
+            ingress: None,
         }
     }
 
@@ -171,6 +175,8 @@ impl Cluster {
     pub fn complete(&self, mut settings: Settings) -> Settings {
         let host = self.internet.as_ref().and_then(|host| host.parse().ok());
         settings.internet = settings.internet.or(host.map(Internet::on));
+        let ingress = self.ingress.as_deref().map(|url| url.trim_end_matches('/'));
+        settings.application.ingress = settings.application.ingress.or(ingress.map(ToOwned::to_owned));
         settings
     }
 
@@ -350,7 +356,13 @@ const OWN: &[(&str, &str, &[&str])] = &[
 ];
 
 /// What single checks need beside that: the check, and what it needs. A run goes on without.
-pub const OPTIONAL: &[(&str, &str)] = &[("RBAC-15", "impersonate on users and groups")];
+pub const OPTIONAL: &[(&str, &str)] = &[
+    ("RBAC-15", "impersonate on users and groups"),
+    (
+        "APP-*",
+        "get on secrets (the tenants' signing keys) and on pods/log",
+    ),
+];
 
 /// What provisioning and deleting a tenant takes for every kind that a tenant consists of.
 const PROVISIONING: [&str; 5] = ["get", "list", "create", "patch", "delete"];

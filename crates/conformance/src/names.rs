@@ -20,6 +20,8 @@ pub const LOCAL_CLUSTER: &str = "ai-agents-platform/local-cluster";
 /// Says on a Node of a local cluster where a host stands in for the internet: an address behind which an agent listens on
 /// [`INTERNET_PORTS`].
 pub const INTERNET: &str = "ai-agents-platform/internet";
+/// Says on a Node of a local cluster where the ingress is reached from outside of the cluster: an address without path.
+pub const INGRESS: &str = "ai-agents-platform/ingress";
 /// The field manager of what a run writes.
 pub const FIELD_MANAGER: &str = "ai-agents-conformance";
 
