@@ -243,3 +243,6 @@ fn places(site: &Site) -> Vec<String> {
     places.retain(|place| seen.insert(place.clone()));
     places
 }
+
+#[cfg(test)]
+mod tests;

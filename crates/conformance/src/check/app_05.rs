@@ -147,7 +147,7 @@ async fn repeated(webhooks: &Webhooks, tenant: &TenantId) -> Result<(Observed, V
 /// What a repetition's fate says: rows, and lines of workers that say that it was enhanced.
 fn observe(answer: &Answer, nonce: &str, effects: &Effects, logs: &Logs) -> Observation {
     let rows = effects.get(nonce).map_or(0, Vec::len);
-    let lines = logs.said_enhanced(nonce).count();
+    let lines = logs.enhanced(nonce).count();
     if rows > 1 || lines > 1 {
         return Observation::Reached(format!(
             "{answer}; seen {rows} time(s), logged as enhanced {lines} time(s)"

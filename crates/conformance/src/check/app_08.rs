@@ -250,10 +250,10 @@ fn controls(tenant: &TenantId, batch: &Deliveries) -> Vec<Control> {
             };
             let logged = done.iter().filter(in_own).count();
             let told = format!("{} of {all} are enhanced, {logged} are logged there", done.len());
-            let holds = if done.is_empty() || logged == 0 {
-                Err(told)
-            } else {
-                Ok(told)
+            let holds = match batch.seen.get(other) {
+                Some(Err(error)) => Err(error.what.clone()),
+                _ if done.is_empty() || logged == 0 => Err(told),
+                _ => Ok(told),
             };
             Control {
                 claim: format!("webhooks to {other} are seen by it, and in {namespace}"),

@@ -38,7 +38,11 @@ impl Key {
 ///
 /// # Errors
 /// It is not where the settings say, is empty, or is written in another way.
-pub(super) async fn of(client: &kube::Client, source: &KeySource, tenant: &TenantId) -> Result<Key, HarnessError> {
+pub(super) async fn of(
+    client: &kube::Client,
+    source: &KeySource,
+    tenant: &TenantId,
+) -> Result<Key, HarnessError> {
     let (place, read) = match &source.place {
         KeyPlace::Secret(secret) => {
             let read = credentials::read(client, tenant, secret).await?;
