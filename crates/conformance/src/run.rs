@@ -335,18 +335,23 @@ fn lacking(cluster: &Cluster, settings: &Settings, shared: &[(Place, String)]) -
             "needs a host on the internet to speak to: name one as `internet:` in the settings".to_owned(),
         ));
     }
-    if cluster.local.is_err() && !settings.cluster.allow_webhooks {
-        lacking.push((
-            Requirement::Webhooks,
-            "sends webhooks to the tenants' applications, which act on them: --allow-webhooks, or allowWebhooks: true of the cluster in the settings".to_owned(),
-        ));
-    } else if !settings.application.has_address() {
-        lacking.push((
-            Requirement::Webhooks,
-            "needs the address that webhooks are sent to: write application.url in the settings, as https://hooks.example.com/webhook/{tenant} (a local cluster's nodes name theirs by the annotation ai-agents-platform/ingress)".to_owned(),
-        ));
+    if let Some(why) = webhooks_lack(cluster.local.is_ok(), settings) {
+        lacking.push((Requirement::Webhooks, why));
     }
     lacking
+}
+
+/// What is missing before a webhook may be sent: leave to, or where to.
+fn webhooks_lack(local: bool, settings: &Settings) -> Option<String> {
+    if !local && !settings.cluster.allow_webhooks {
+        let name = &settings.cluster_name;
+        return Some(format!(
+            "sends webhooks to the tenants' applications, which act on them: --allow-webhooks, or allowWebhooks: true under clusters.{name} in the settings"
+        ));
+    }
+    (!settings.application.has_address()).then(|| {
+        "needs the address that webhooks are sent to: write application.url in the settings, as in https://hooks.example.com/webhook/{tenant}; a local cluster's nodes name theirs by the annotation ai-agents-platform/ingress".to_owned()
+    })
 }
 
 async fn is_absent(cluster: &Cluster, id: &TenantId, own_run: Option<&str>) -> Result<bool, RunError> {
@@ -600,5 +605,39 @@ async fn finish(site: &Site, keep: bool) {
             "the ledger {} could not be removed: {error}",
             site.ledger.path().display()
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{self, Overrides};
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::local(true, false, true, None)]
+    #[case::allowed(false, true, true, None)]
+    #[case::not_allowed(false, false, true, Some("--allow-webhooks"))]
+    #[case::not_allowed_and_nowhere_to_send(false, false, false, Some("clusters.staging"))]
+    #[case::local_without_an_ingress(true, false, false, Some("application.url"))]
+    #[case::allowed_and_nowhere_to_send(false, true, false, Some("application.url"))]
+    fn webhooks_are_sent_where_they_may_be_and_can_be(
+        #[case] local: bool,
+        #[case] allow_webhooks: bool,
+        #[case] ingress: bool,
+        #[case] remedy: Option<&str>,
+    ) {
+        let overrides = Overrides {
+            allow_webhooks,
+            ..Overrides::default()
+        };
+        let mut settings = settings::resolve("staging", &overrides).unwrap();
+        settings.application.ingress = ingress.then(|| "http://127.0.0.1:8080".to_owned());
+        let why = webhooks_lack(local, &settings);
+        match (&why, remedy) {
+            (None, None) => {}
+            (Some(why), Some(remedy)) => assert!(why.contains(remedy), "{why}"),
+            other => panic!("{other:?}"),
+        }
     }
 }

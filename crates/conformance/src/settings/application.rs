@@ -340,7 +340,7 @@ pub(super) fn resolve(
                 Ok((header("headers", name)?, value))
             })
             .collect::<Result<_, SettingsError>>()?,
-        signature: signed(signature, timestamp.as_ref())?,
+        signature: signed(&signature, timestamp.as_ref())?,
         timestamp,
         payload: payload(given("payload", file.payload.or(defaults.payload))?)?,
         claims: claims(given("claims", file.claims.or(defaults.claims))?)?,
@@ -428,7 +428,7 @@ fn header(field: &str, name: &str) -> Result<HeaderName, SettingsError> {
     })
 }
 
-fn signed(file: SignatureFile, timestamp: Option<&TimestampForm>) -> Result<Signature, SettingsError> {
+fn signed(file: &SignatureFile, timestamp: Option<&TimestampForm>) -> Result<Signature, SettingsError> {
     let signature = Signature {
         header: header("signature.header", &file.header)?,
         algorithm: file.algorithm,

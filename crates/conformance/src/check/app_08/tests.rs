@@ -178,11 +178,11 @@ fn refused(code: u16) -> Answer {
 #[case::all_are_refused(|batch| all(batch, |batch, nonce| batch.answered(nonce, &refused(401)), "a"), "inconclusive", "answered 401")]
 #[case::server_errors(|batch| all(batch, |batch, nonce| batch.answered(nonce, &refused(503)), "a"), "inconclusive", "answered 503")]
 #[case::one_timed_out(|batch: Batch| batch.answered("a-0", &Answer::Unavailable("no answer: timed out".into())), "inconclusive", "timed out")]
-#[case::logged_nowhere(|batch| all(batch, |batch, nonce| batch.unlogged(nonce), "a"), "inconclusive", "no line of its workers says so")]
+#[case::logged_nowhere(|batch| all(batch, Batch::unlogged, "a"), "inconclusive", "no line of its workers says so")]
 #[case::a_log_is_missing(|batch: Batch| batch.unread("default"), "inconclusive", "read the log of a pod in default")]
 #[case::it_cannot_look(|batch: Batch| batch.blind("a"), "inconclusive", "no session with PostgreSQL")]
 #[case::the_other_cannot_look(|batch: Batch| batch.blind("b"), "inconclusive", "no session with PostgreSQL")]
-#[case::the_others_show_nothing(|batch| all(batch, |batch, nonce| batch.lost(nonce), "b"), "inconclusive", "0 of 2 are enhanced")]
+#[case::the_others_show_nothing(|batch| all(batch, Batch::lost, "b"), "inconclusive", "0 of 2 are enhanced")]
 fn a_webhook_is_its_tenants_alone(
     #[case] change: fn(Batch) -> Batch,
     #[case] word: &str,
