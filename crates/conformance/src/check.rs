@@ -14,6 +14,13 @@ use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
 
+mod app_01;
+mod app_02;
+mod app_03;
+mod app_05;
+mod app_07;
+mod app_08;
+mod app_09;
 mod net_01;
 mod net_02;
 mod net_03;
@@ -67,6 +74,13 @@ pub const ALL: &[&dyn Check] = &[
     &pg_02::Pg02,
     &pg_04::Pg04,
     &rd_02::Rd02,
+    &app_01::App01,
+    &app_02::App02,
+    &app_03::App03,
+    &app_05::App05,
+    &app_07::App07,
+    &app_08::App08,
+    &app_09::App09,
     &prov_13::Prov13,
     &prov_14::Prov14,
 ];
@@ -106,6 +120,8 @@ pub enum Requirement {
     IngressNamespace,
     /// A host on the internet that answers.
     Internet,
+    /// Leave to send webhooks to the tenants' applications, and an address for them.
+    Webhooks,
 }
 
 /// What is known of a check before it runs.

@@ -71,6 +71,9 @@ pub struct ClusterArgs {
     /// A namespace of a cluster that is not local in which a run may put a pod of its own beside those of others.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub allow_shared_namespaces: Vec<String>,
+    /// Send webhooks to the tenants' applications although the cluster is not a local one.
+    #[arg(long)]
+    pub allow_webhooks: bool,
     /// A settings file. Default: ./conformance.yaml, then $XDG_CONFIG_HOME/ai-agents-conformance/settings.yaml.
     #[arg(long, value_name = "FILE", env = "CONFORMANCE_CONFIG")]
     pub config: Option<PathBuf>,

@@ -175,6 +175,8 @@ impl Cluster {
     pub fn complete(&self, mut settings: Settings) -> Settings {
         let host = self.internet.as_ref().and_then(|host| host.parse().ok());
         settings.internet = settings.internet.or(host.map(Internet::on));
+        let ingress = self.ingress.as_deref().map(|url| url.trim_end_matches('/'));
+        settings.application.ingress = settings.application.ingress.or(ingress.map(ToOwned::to_owned));
         settings
     }
 
@@ -367,7 +369,13 @@ const OWN: &[(&str, &str, &[&str])] = &[
 ];
 
 /// What single checks need beside that: the check, and what it needs. A run goes on without.
-pub const OPTIONAL: &[(&str, &str)] = &[("RBAC-15", "impersonate on users and groups")];
+pub const OPTIONAL: &[(&str, &str)] = &[
+    ("RBAC-15", "impersonate on users and groups"),
+    (
+        "APP-*",
+        "get on secrets (the tenants' signing keys) and on pods/log",
+    ),
+];
 
 /// What provisioning and deleting a tenant takes for every kind that a tenant consists of.
 const PROVISIONING: [&str; 5] = ["get", "list", "create", "patch", "delete"];

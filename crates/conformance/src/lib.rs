@@ -49,4 +49,5 @@ pub mod stage;
 pub mod subject;
 pub mod targets;
 pub mod verdict;
+pub mod webhook;
 pub mod workloads;

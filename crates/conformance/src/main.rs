@@ -127,6 +127,7 @@ fn resolve(cluster: &ClusterArgs, overrides: Overrides) -> Result<Settings, sett
         kubeconfig: cluster.kubeconfig.clone(),
         allow_clusters: cluster.allow_cluster.clone(),
         allow_shared_namespaces: cluster.allow_shared_namespaces.clone(),
+        allow_webhooks: cluster.allow_webhooks,
         ..overrides
     };
     settings::resolve(&cluster.cluster, &overrides)

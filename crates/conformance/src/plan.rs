@@ -155,7 +155,13 @@ fn close(resources: &mut BTreeSet<Resource>) {
             | Resource::Agent(Place::Tenant(tenant, _)) => {
                 more.push(Resource::Tenant(tenant.clone()));
             }
-            Resource::Tenant(_) | Resource::Agent(_) | Resource::SharedServices | Resource::Enforcement => {}
+            Resource::Tenant(_)
+            | Resource::Agent(_)
+            | Resource::SharedServices
+            | Resource::Enforcement
+            // Checks name what these need: whose webhooks they are is not known here.
+            | Resource::Webhooks
+            | Resource::Deliveries => {}
         }
     }
     resources.extend(more);
@@ -210,7 +216,9 @@ fn resource_objects(resource: &Resource, run: &RunId, facts: &Facts) -> Vec<Entr
         Resource::Tenant(_)
         | Resource::Workloads(_)
         | Resource::Registration(_)
-        | Resource::SharedServices => Vec::new(),
+        | Resource::SharedServices
+        | Resource::Webhooks
+        | Resource::Deliveries => Vec::new(),
         Resource::Agent(Place::Tenant(tenant, Costume::Stranger)) => {
             vec![object(Kind::Job, &tenant.namespace(), JOB)]
         }

@@ -18,6 +18,10 @@ pub enum Resource {
     Agent(Place),
     /// The proof that this cluster enforces network policies.
     Enforcement,
+    /// What it takes to send webhooks to the tenants and to see what becomes of them.
+    Webhooks,
+    /// A batch of webhooks to all tenants, seen to its end.
+    Deliveries,
 }
 
 impl Resource {
@@ -29,6 +33,8 @@ impl Resource {
                 | Resource::Workloads(_)
                 | Resource::Registration(_)
                 | Resource::Agent(Place::Tenant(..))
+                | Resource::Webhooks
+                | Resource::Deliveries
         )
     }
 }
@@ -111,6 +117,8 @@ impl fmt::Display for Resource {
             Resource::Agent(place) => write!(out, "agent {place}"),
             Resource::SharedServices => write!(out, "shared services"),
             Resource::Enforcement => write!(out, "enforcement canary"),
+            Resource::Webhooks => write!(out, "webhooks"),
+            Resource::Deliveries => write!(out, "batch of webhooks"),
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::resource::Place;
 use crate::runner;
 use crate::settings::{Settings, SettingsError};
 use crate::stage::{Site, Stage, Surroundings};
+use crate::webhook::Webhooks;
 use jiff::{SignedDuration, Timestamp};
 use provisioner::{Ownership, Templates, Tenant, TenantId};
 use std::collections::BTreeMap;
@@ -29,6 +30,9 @@ use tokio_util::sync::CancellationToken;
 const EXPIRES_AFTER: Duration = Duration::from_secs(600);
 /// The same with `--keep`.
 const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// How long removing what webhooks stored may take.
+const STORED_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a run is asked for.
 pub struct Request {
@@ -288,7 +292,7 @@ async fn facts(cluster: &Cluster, settings: &Settings, own_run: Option<&str>) ->
         local: cluster.local.is_ok(),
         nodes: cluster.nodes.clone(),
         absent,
-        lacking: lacking(settings, &shared),
+        lacking: lacking(cluster, settings, &shared),
         shared,
     })
 }
@@ -312,7 +316,7 @@ fn shared_places(cluster: &Cluster, settings: &Settings) -> Vec<(Place, String)>
         .collect()
 }
 
-fn lacking(settings: &Settings, shared: &[(Place, String)]) -> Vec<(Requirement, String)> {
+fn lacking(cluster: &Cluster, settings: &Settings, shared: &[(Place, String)]) -> Vec<(Requirement, String)> {
     let mut lacking = Vec::new();
     if !shared.iter().any(|(place, _)| *place == Place::Ingress) {
         let namespace = settings
@@ -331,7 +335,23 @@ fn lacking(settings: &Settings, shared: &[(Place, String)]) -> Vec<(Requirement,
             "needs a host on the internet to speak to: name one as `internet:` in the settings".to_owned(),
         ));
     }
+    if let Some(why) = webhooks_lack(cluster.local.is_ok(), settings) {
+        lacking.push((Requirement::Webhooks, why));
+    }
     lacking
+}
+
+/// What is missing before a webhook may be sent: leave to, or where to.
+fn webhooks_lack(local: bool, settings: &Settings) -> Option<String> {
+    if !local && !settings.cluster.allow_webhooks {
+        let name = &settings.cluster_name;
+        return Some(format!(
+            "sends webhooks to the tenants' applications, which act on them: --allow-webhooks, or allowWebhooks: true under clusters.{name} in the settings"
+        ));
+    }
+    (!settings.application.has_address()).then(|| {
+        "needs the address that webhooks are sent to: write application.url in the settings, as in https://hooks.example.com/webhook/{tenant}; a local cluster's nodes name theirs by the annotation ai-agents-platform/ingress".to_owned()
+    })
 }
 
 async fn is_absent(cluster: &Cluster, id: &TenantId, own_run: Option<&str>) -> Result<bool, RunError> {
@@ -414,6 +434,7 @@ async fn conduct(
         }
         () = cancel.cancelled() => {}
     }
+    let webhooks = cx.stage.opened_webhooks();
     cx.stage.stop();
     site.events.send(Event::Took("verdicts", begin.elapsed()));
     let judged = Instant::now();
@@ -421,8 +442,14 @@ async fn conduct(
         // Set once, here.
         let _ = cx.before_clean_up.set(look_before_clean_up(&site).await);
     }
+    let removed = async {
+        if let Some(webhooks) = webhooks.filter(|_| !keep) {
+            remove_stored(&site, &webhooks).await;
+        }
+        finish(&site, keep).await;
+    };
     tokio::select! {
-        () = finish(&site, keep) => {}
+        () = removed => {}
         // A Lease that is lost now changes nothing about what has to be removed.
         () = async { let _ = lease::keep(&site.cluster.client, &tenants, &site.mark).await; std::future::pending().await } => {}
     }
@@ -430,6 +457,22 @@ async fn conduct(
         runner::run_after_clean_up(&cx, &plan).await;
     }
     site.events.send(Event::Took("removal", judged.elapsed()));
+}
+
+/// Removes what the run's webhooks stored, while the agents still stand from which a tenant's own credentials are used.
+async fn remove_stored(site: &Site, webhooks: &Webhooks) {
+    let limit = site.settings.clean_up_within.min(STORED_WITHIN);
+    match tokio::time::timeout(limit, webhooks.remove_stored()).await {
+        Ok(failed) => {
+            for what in failed {
+                site.events.send(Event::LeftBehind(what));
+            }
+        }
+        Err(_) => site.events.send(Event::LeftBehind(format!(
+            "what webhooks of the run stored: not removed within {} s",
+            limit.as_secs()
+        ))),
+    }
 }
 
 /// What several runs use outside of their tenants, with a run id and a ledger of its own.
@@ -454,7 +497,7 @@ pub async fn surround(settings: &Settings, ledgers: &Path, life: Duration) -> Re
         local: cluster.local.is_ok(),
         nodes: cluster.nodes.clone(),
         absent: Vec::new(),
-        lacking: lacking(&settings, &shared),
+        lacking: lacking(&cluster, &settings, &shared),
         shared,
     };
     let mut resources = plan(&settings.tenant_ids(), &Selection::default(), &facts)?.resources;
@@ -562,5 +605,39 @@ async fn finish(site: &Site, keep: bool) {
             "the ledger {} could not be removed: {error}",
             site.ledger.path().display()
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{self, Overrides};
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::local(true, false, true, None)]
+    #[case::allowed(false, true, true, None)]
+    #[case::not_allowed(false, false, true, Some("--allow-webhooks"))]
+    #[case::not_allowed_and_nowhere_to_send(false, false, false, Some("clusters.staging"))]
+    #[case::local_without_an_ingress(true, false, false, Some("application.url"))]
+    #[case::allowed_and_nowhere_to_send(false, true, false, Some("application.url"))]
+    fn webhooks_are_sent_where_they_may_be_and_can_be(
+        #[case] local: bool,
+        #[case] allow_webhooks: bool,
+        #[case] ingress: bool,
+        #[case] remedy: Option<&str>,
+    ) {
+        let overrides = Overrides {
+            allow_webhooks,
+            ..Overrides::default()
+        };
+        let mut settings = settings::resolve("staging", &overrides).unwrap();
+        settings.application.ingress = ingress.then(|| "http://127.0.0.1:8080".to_owned());
+        let why = webhooks_lack(local, &settings);
+        match (&why, remedy) {
+            (None, None) => {}
+            (Some(why), Some(remedy)) => assert!(why.contains(remedy), "{why}"),
+            other => panic!("{other:?}"),
+        }
     }
 }

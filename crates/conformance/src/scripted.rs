@@ -47,6 +47,11 @@ pub(crate) async fn answer(script: impl Fn(&Request) -> Response + Clone + Send 
 }
 
 impl Server {
+    /// Its address.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// A client of it.
     pub(crate) fn client(&self) -> kube::Client {
         kube::Client::try_from(self.config()).unwrap()
@@ -61,11 +66,21 @@ impl Server {
 
     /// A context for a run of everything that these subjects' tenants need.
     pub(crate) fn context(&self, needs: &BTreeSet<crate::resource::Resource>) -> Context {
+        self.context_with(needs, |_| {})
+    }
+
+    /// The same with settings of the test's own.
+    pub(crate) fn context_with(
+        &self,
+        needs: &BTreeSet<crate::resource::Resource>,
+        change: impl FnOnce(&mut settings::Settings),
+    ) -> Context {
         let overrides = Overrides {
             tenants: Some(vec!["a".into(), "b".into()]),
             ..Overrides::default()
         };
-        let settings = settings::resolve("scripted", &overrides).unwrap();
+        let mut settings = settings::resolve("scripted", &overrides).unwrap();
+        change(&mut settings);
         let run = RunId::parse("0a1b2c3d").unwrap();
         let ledger = Ledger::open(self.state.path(), &run, "uid").unwrap();
         let mark = Mark {

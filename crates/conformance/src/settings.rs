@@ -1,5 +1,9 @@
 //! What a run is asked to do: embedded defaults, then a file, then environment and flags, resolved once. Knows no cluster.
 
+pub mod application;
+mod credentials;
+pub mod template;
+
 use crate::check;
 use crate::names::INTERNET_PORTS;
 use jiff::SignedDuration;
@@ -10,8 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-mod credentials;
-
+pub use application::Application;
 pub use credentials::{Columns, Pattern, Postgresql, Redis, SecretRef};
 
 const DEFAULTS: &str = include_str!("settings.yaml");
@@ -69,6 +72,9 @@ pub struct ClusterSettings {
     /// The namespaces of a cluster that is not local in which a run may put a pod beside those of others.
     #[serde(default)]
     pub allow_shared_namespaces: Vec<String>,
+    /// Whether webhooks may be sent to the tenants' applications on a cluster that is not local.
+    #[serde(default)]
+    pub allow_webhooks: bool,
 }
 
 /// A host on the internet, for the promise of what tenants reach there.
@@ -111,6 +117,7 @@ struct File {
     internet: Option<Internet>,
     postgresql: Option<serde_yaml::Value>,
     redis: Option<serde_yaml::Value>,
+    application: Option<application::ApplicationFile>,
 }
 
 /// What flags and environment say.
@@ -130,6 +137,8 @@ pub struct Overrides {
     pub allow_clusters: Vec<String>,
     /// `--allow-shared-namespaces`.
     pub allow_shared_namespaces: Vec<String>,
+    /// `--allow-webhooks`.
+    pub allow_webhooks: bool,
 }
 
 /// Everything decided.
@@ -157,6 +166,8 @@ pub struct Settings {
     pub postgresql: Postgresql,
     /// How tenants get at Redis, and what is theirs there.
     pub redis: Redis,
+    /// How the application takes webhooks.
+    pub application: Application,
 }
 
 impl Settings {
@@ -221,6 +232,7 @@ fn combine(
     entry
         .allow_shared_namespaces
         .extend(overrides.allow_shared_namespaces.iter().cloned());
+    entry.allow_webhooks |= overrides.allow_webhooks;
     let waivers = file.waivers.unwrap_or_default();
     for waiver in &waivers {
         known_check(&waiver.check)?;
@@ -237,6 +249,7 @@ fn combine(
         internet: file.internet.map(usable).transpose()?,
         postgresql: Postgresql::resolve(defaults.postgresql, file.postgresql)?,
         redis: Redis::resolve(defaults.redis, file.redis)?,
+        application: application::resolve(file.application, defaults.application)?,
     })
 }
 

@@ -15,6 +15,7 @@ use crate::removal::belongs;
 use crate::resource::{Costume, Place, Resource};
 use crate::settings::Settings;
 use crate::shared_services::{self, SharedServices};
+use crate::webhook::{self, Deliveries, Webhooks};
 use crate::workloads::{self, Workloads};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, join_all};
@@ -105,7 +106,11 @@ impl Surroundings {
                 stage.enforcement.clone_from(&self.enforcement);
                 self.enforcement.is_some()
             }
-            Resource::Tenant(_) | Resource::Workloads(_) | Resource::Registration(_) => false,
+            Resource::Tenant(_)
+            | Resource::Workloads(_)
+            | Resource::Registration(_)
+            | Resource::Webhooks
+            | Resource::Deliveries => false,
         }
     }
 }
@@ -119,6 +124,8 @@ pub struct Stage {
     agents: HashMap<Place, Slot<Agent>>,
     shared_services: Option<Slot<SharedServices>>,
     enforcement: Option<Slot<Enforcement>>,
+    webhooks: Option<Slot<Webhooks>>,
+    deliveries: Option<Slot<Deliveries>>,
 }
 
 impl Stage {
@@ -132,6 +139,8 @@ impl Stage {
             agents: HashMap::new(),
             shared_services: None,
             enforcement: None,
+            webhooks: None,
+            deliveries: None,
         };
         for resource in resources {
             if let Resource::Tenant(id) = resource {
@@ -210,6 +219,14 @@ impl Stage {
                 self.shared_services = Some(slot(find_shared_services(site)));
             }
             Resource::Enforcement => self.enforcement = Some(slot(canary::observe(site))),
+            // After those of the tenants, in the order of resources.
+            Resource::Webhooks => self.webhooks = Some(slot(open_webhooks(site, self.found_of_tenants()))),
+            Resource::Deliveries => {
+                self.deliveries = self
+                    .webhooks
+                    .clone()
+                    .map(|webhooks| slot(deliver(site, webhooks)));
+            }
         }
     }
 
@@ -247,6 +264,13 @@ impl Stage {
                 .cloned()
                 .map(|slot| slot.map(|_| ()).boxed()),
         );
+        all.extend(self.webhooks.iter().cloned().map(|slot| slot.map(|_| ()).boxed()));
+        all.extend(
+            self.deliveries
+                .iter()
+                .cloned()
+                .map(|slot| slot.map(|_| ()).boxed()),
+        );
         join_all(all).await;
     }
 
@@ -266,6 +290,31 @@ impl Stage {
         join_all(agents.chain(workloads)).await;
     }
 
+    /// What the webhooks of each tenant need, each by itself.
+    fn found_of_tenants(&self) -> Vec<BoxFuture<'static, webhook::Found>> {
+        let each = self.tenants.keys().map(|id| {
+            let place = webhook::reader_place(id);
+            let workloads = awaited(self.workloads.get(id).cloned(), Resource::Workloads(id.clone()));
+            let credentials = awaited(
+                self.registrations.get(id).cloned(),
+                Resource::Registration(id.clone()),
+            );
+            let agent = awaited(self.agents.get(&place).cloned(), Resource::Agent(place));
+            let tenant = id.clone();
+            async move {
+                let (workloads, credentials, agent) = futures::join!(workloads, credentials, agent);
+                webhook::Found {
+                    tenant,
+                    workloads,
+                    credentials,
+                    agent,
+                }
+            }
+            .boxed()
+        });
+        each.collect()
+    }
+
     /// Gives up what is under way. What is merely no longer polled would keep its place among the requests under way for ever.
     pub fn stop(&mut self) {
         self.tenants.clear();
@@ -274,6 +323,8 @@ impl Stage {
         self.agents.clear();
         self.shared_services = None;
         self.enforcement = None;
+        self.webhooks = None;
+        self.deliveries = None;
     }
 
     /// Waits until these are up or known not to come up.
@@ -286,6 +337,8 @@ impl Stage {
                 Resource::Agent(place) => drop(self.agent(place).await),
                 Resource::SharedServices => drop(self.shared_services().await),
                 Resource::Enforcement => drop(self.enforcement().await),
+                Resource::Webhooks => drop(self.webhooks().await),
+                Resource::Deliveries => drop(self.deliveries().await),
             }
         }
     }
@@ -373,6 +426,43 @@ impl Stage {
             .clone()
             .ok_or_else(|| undeclared(&Resource::Enforcement))?
             .await
+    }
+}
+
+impl Stage {
+    /// What it takes to send webhooks.
+    ///
+    /// # Errors
+    /// As for [`Stage::tenant`].
+    pub async fn webhooks(&self) -> Result<Arc<Webhooks>, HarnessError> {
+        self.webhooks
+            .clone()
+            .ok_or_else(|| undeclared(&Resource::Webhooks))?
+            .await
+    }
+
+    /// The same where it is there already: then webhooks may have been sent.
+    pub fn opened_webhooks(&self) -> Option<Arc<Webhooks>> {
+        self.webhooks.as_ref()?.peek()?.as_ref().ok().cloned()
+    }
+
+    /// The batch of webhooks.
+    ///
+    /// # Errors
+    /// As for [`Stage::tenant`].
+    pub async fn deliveries(&self) -> Result<Arc<Deliveries>, HarnessError> {
+        self.deliveries
+            .clone()
+            .ok_or_else(|| undeclared(&Resource::Deliveries))?
+            .await
+    }
+}
+
+/// What a slot comes to.
+async fn awaited<T>(slot: Option<Slot<T>>, resource: Resource) -> Result<Arc<T>, HarnessError> {
+    match slot {
+        Some(slot) => slot.await,
+        None => Err(undeclared(&resource)),
     }
 }
 
@@ -514,6 +604,21 @@ async fn register(site: Arc<Site>, id: TenantId, tenant: Slot<()>) -> Result<Cre
     let client = &site.cluster.client;
     // Where `site.absent` holds the tenant: this is the place for `provisioner::registration::register`.
     Ok(credentials::of(client, &id, &site.settings).await)
+}
+
+async fn open_webhooks(
+    site: Arc<Site>,
+    found: Vec<BoxFuture<'static, webhook::Found>>,
+) -> Result<Webhooks, HarnessError> {
+    let found = join_all(found).await;
+    Webhooks::open(site, found).await
+}
+
+async fn deliver(site: Arc<Site>, webhooks: Slot<Webhooks>) -> Result<Deliveries, HarnessError> {
+    let deliveries = Deliveries::send(webhooks.await?.as_ref()).await;
+    site.events
+        .progress(format!("{} webhooks sent and followed", deliveries.sent.len()));
+    Ok(deliveries)
 }
 
 /// The uid of the object that owns the run's pods in a tenant.

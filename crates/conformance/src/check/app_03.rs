@@ -1,0 +1,80 @@
+//! APP-03: a signature holds for the bytes that were signed, and for no others.
+
+use crate::check::{Check, CheckInfo, Footprint, Profile, Requirement, Schedule, Severity};
+use crate::context::Context;
+use crate::error::HarnessError;
+use crate::resource::Resource;
+use crate::subject::{self, Subject};
+use crate::verdict::{Verdict, judge_denied, prove};
+use crate::webhook::{self, Forged, Webhooks};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use provisioner::TenantId;
+use std::time::Duration;
+
+/// The check.
+pub(super) struct App03;
+
+static INFO: CheckInfo = CheckInfo {
+    id: "APP-03",
+    title: "a webhook whose body was altered after it was signed is refused",
+    profile: Profile::Core,
+    severity: Severity::Critical,
+    footprint: Footprint::OwnObjects,
+    why: "A signature that does not cover the body, or only what a parser made of it, lets whoever saw one webhook send any other under it.",
+    how: "Validly signed webhooks, altered after that in one thing: one byte of the body, a blank at its end, the same JSON written otherwise, and a signature of another body. Each must be answered 401 or 403, and neither the altered nor the original one may be seen enhanced. Controls: valid webhooks before and after are accepted and enhanced.",
+    remedy: "verify over the raw bytes of the request, before they are parsed: a framework's parsed body written out again is not what was signed",
+    schedule: Schedule::Concurrent,
+    timeout: Duration::from_secs(180),
+};
+
+impl Check for App03 {
+    fn info(&self) -> &'static CheckInfo {
+        &INFO
+    }
+
+    fn subjects(&self, tenants: &[TenantId]) -> Vec<Subject> {
+        subject::each(tenants)
+    }
+
+    fn needs(&self, _subject: &Subject, tenants: &[TenantId]) -> Vec<Resource> {
+        webhook::needs(tenants)
+    }
+
+    fn requires(&self) -> &'static [Requirement] {
+        &[Requirement::Webhooks]
+    }
+
+    fn run<'a>(&self, cx: &'a Context, subject: &'a Subject) -> BoxFuture<'a, Result<Verdict, HarnessError>> {
+        async move {
+            let webhooks = cx.stage.webhooks().await?;
+            let forged = forged(&webhooks, subject.tenant()?)?;
+            let seen = webhook::refused(&webhooks, &[subject.tenant()?], forged).await?;
+            Ok(judge_denied(&prove(&seen.controls), &seen.probes))
+        }
+        .boxed()
+    }
+}
+
+fn forged(webhooks: &Webhooks, tenant: &TenantId) -> Result<Vec<Forged>, HarnessError> {
+    let what = |how: &str| format!("webhook to {tenant} {how} is accepted");
+    let valid = webhooks.valid(tenant)?;
+    let (body, nonce) = valid.one_byte_off();
+    let one_byte = Forged::new(what("with one byte changed"), valid.with_body(body)).or_under(nonce);
+    let valid = webhooks.valid(tenant)?;
+    let body = format!("{} ", valid.body);
+    let blank = Forged::new(what("with a blank at its end"), valid.with_body(body));
+    let (valid, other) = (webhooks.valid(tenant)?, webhooks.valid(tenant)?);
+    let of_another = valid.with_signature(other.signature);
+    let of_another =
+        Forged::new(what("with the signature of another body"), of_another).or_under(other.nonce);
+    let mut forged = vec![one_byte, blank, of_another];
+    let valid = webhooks.valid(tenant)?;
+    if let Some(body) = valid.reserialised() {
+        forged.push(Forged::new(
+            what("with its JSON written otherwise"),
+            valid.with_body(body),
+        ));
+    }
+    Ok(forged)
+}

@@ -1,0 +1,248 @@
+//! Webhooks, as a sender of the application's would send them, and what can be seen of them: answers, outcomes, logs. The contract is
+//! configuration (`settings::application`), so that any application can be judged. What an observation means is left to the checks.
+
+mod deliveries;
+mod journal;
+mod key;
+mod message;
+mod outcome;
+mod send;
+mod sign;
+mod trial;
+
+pub use deliveries::{Deliveries, Delivery};
+pub use journal::{Image, Line, Logs};
+pub use key::Key;
+pub use message::{Message, SignatureValue};
+pub use outcome::Effects;
+pub use send::Answer;
+pub use trial::{Forged, refused};
+
+use crate::agent::Agent;
+use crate::credentials::Credentials;
+use crate::error::HarnessError;
+use crate::resource::{Costume, Place, Resource};
+use crate::settings::Application;
+use crate::stage::Site;
+use crate::workloads::Workloads;
+use jiff::Timestamp;
+use journal::Journal;
+use outcome::Reader;
+use provisioner::TenantId;
+use send::Sender;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+/// How long it is waited for a tenant that serves to be reached from outside: routes take a moment.
+const REACHED_WITHIN: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(500);
+/// Requests under way at once, on local clusters and on others.
+const AT_ONCE: (usize, usize) = (8, 2);
+/// The namespace in which logs are looked for beside those that the platform uses.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// What every check of webhooks needs: all tenants, since what is said of one is looked for with all.
+pub fn needs(tenants: &[TenantId]) -> Vec<Resource> {
+    let mut needs = vec![Resource::Webhooks];
+    for tenant in tenants {
+        needs.extend([
+            Resource::Workloads(tenant.clone()),
+            Resource::Registration(tenant.clone()),
+            Resource::Agent(reader_place(tenant)),
+        ]);
+    }
+    needs
+}
+
+/// From where a tenant's own credentials are used.
+pub fn reader_place(tenant: &TenantId) -> Place {
+    Place::Tenant(tenant.clone(), Costume::Worker)
+}
+
+/// What the stage found of a tenant.
+pub struct Found {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Its workloads.
+    pub workloads: Result<Arc<Workloads>, HarnessError>,
+    /// Its credentials.
+    pub credentials: Result<Arc<Credentials>, HarnessError>,
+    /// The agent at [`reader_place`].
+    pub agent: Result<Arc<Agent>, HarnessError>,
+}
+
+/// A tenant's side.
+struct Mailbox {
+    key: Result<Key, HarnessError>,
+    serves: bool,
+    awake: OnceCell<()>,
+    reader: Reader,
+}
+
+/// What it takes to send webhooks and to see what became of them.
+pub struct Webhooks {
+    site: Arc<Site>,
+    sender: Sender,
+    journal: Journal,
+    mailboxes: BTreeMap<TenantId, Mailbox>,
+}
+
+impl Webhooks {
+    /// For these tenants. What one of them lacks is told when it is used.
+    ///
+    /// # Errors
+    /// No client can be made.
+    pub async fn open(site: Arc<Site>, found: Vec<Found>) -> Result<Self, HarnessError> {
+        let (local, other) = AT_ONCE;
+        let sender = Sender::new(if site.cluster.local.is_ok() { local } else { other })?;
+        let journal = Journal::new(Arc::clone(&site), places(&site))?;
+        // Which pods there are before anything is sent.
+        let (mailboxes, _) = futures::join!(
+            futures::future::join_all(found.into_iter().map(|found| mailbox(&site, found))),
+            journal.read()
+        );
+        Ok(Webhooks {
+            mailboxes: mailboxes.into_iter().collect(),
+            site,
+            sender,
+            journal,
+        })
+    }
+
+    /// The contract.
+    pub fn application(&self) -> &Application {
+        &self.site.settings.application
+    }
+
+    /// The tenants.
+    pub fn tenants(&self) -> impl Iterator<Item = &TenantId> {
+        self.mailboxes.keys()
+    }
+
+    /// What logs say now.
+    pub async fn logs(&self) -> Arc<Logs> {
+        self.journal.read().await
+    }
+
+    /// A new nonce of the run.
+    ///
+    /// # Errors
+    /// The operating system has no random numbers.
+    pub fn nonce(&self) -> Result<String, HarnessError> {
+        let random = getrandom::u64().map_err(|error| HarnessError::during("make a nonce", &error))?;
+        Ok(format!("{}{random:016x}", self.prefix()))
+    }
+
+    /// What all nonces of the run begin with.
+    fn prefix(&self) -> String {
+        format!("conformance-{}-", self.site.mark.run)
+    }
+
+    /// A webhook to a tenant, of this moment, not signed.
+    ///
+    /// # Errors
+    /// As for [`Webhooks::nonce`].
+    pub fn message(&self, to: &TenantId) -> Result<Message, HarnessError> {
+        Ok(Message::new(
+            self.application(),
+            to,
+            &self.nonce()?,
+            Timestamp::now(),
+        ))
+    }
+
+    /// The same, signed with this tenant's key.
+    ///
+    /// # Errors
+    /// The key cannot be had.
+    pub fn signed(&self, message: Message, by: &TenantId) -> Result<Message, HarnessError> {
+        let key = self.mailbox(by)?.key.as_ref().map_err(Clone::clone)?;
+        message.signed(self.application(), key)
+    }
+
+    /// A webhook that the tenant must accept.
+    ///
+    /// # Errors
+    /// As for [`Webhooks::message`] and [`Webhooks::signed`].
+    pub fn valid(&self, to: &TenantId) -> Result<Message, HarnessError> {
+        self.signed(self.message(to)?, to)
+    }
+
+    /// Sends a webhook, once.
+    pub async fn send(&self, message: &Message) -> Answer {
+        self.sender.send(self.application(), message).await
+    }
+
+    /// Waits until a tenant that serves is reached from outside, or that takes too long.
+    pub async fn awake(&self, tenant: &TenantId) {
+        let Ok(mailbox) = self.mailbox(tenant) else { return };
+        let wait = async {
+            let deadline = Instant::now() + REACHED_WITHIN;
+            while let Ok(message) = self.valid(tenant) {
+                let answer = self.send(&message).await;
+                let over = !mailbox.serves || Instant::now() > deadline;
+                if over || !matches!(answer, Answer::Unavailable(_)) {
+                    return;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        mailbox.awake.get_or_init(|| wait).await;
+    }
+
+    fn mailbox(&self, tenant: &TenantId) -> Result<&Mailbox, HarnessError> {
+        let found = self.mailboxes.get(tenant);
+        found.ok_or_else(|| HarnessError::new(format!("{tenant} is no tenant of this run")))
+    }
+
+    /// Removes what the run's webhooks stored; answers what could not be removed, and why.
+    pub async fn remove_stored(&self) -> Vec<String> {
+        let pattern = format!("{}%", self.prefix());
+        let pattern = &pattern;
+        let removed = self.mailboxes.iter().map(|(tenant, mailbox)| async move {
+            let removed = mailbox.reader.remove(pattern).await;
+            removed
+                .err()
+                .map(|error| format!("rows {pattern} of tenant {tenant}: {error}"))
+        });
+        let removed = futures::future::join_all(removed).await;
+        removed.into_iter().flatten().collect()
+    }
+}
+
+async fn mailbox(site: &Arc<Site>, found: Found) -> (TenantId, Mailbox) {
+    let Found {
+        tenant,
+        workloads,
+        credentials,
+        agent,
+    } = found;
+    let source = &site.settings.application.secret;
+    let mailbox = Mailbox {
+        key: key::of(&site.cluster.client, source, &tenant).await,
+        serves: workloads.is_ok_and(|workloads| workloads.not_ready.is_none()),
+        awake: OnceCell::new(),
+        reader: Reader::new(site, &tenant, agent, credentials),
+    };
+    (tenant, mailbox)
+}
+
+/// Where logs are read: the tenants' namespaces, the shared services', the ingress', and `default`.
+fn places(site: &Site) -> Vec<String> {
+    let tenants = &site.settings.tenants;
+    let mut places: Vec<String> = tenants.iter().map(provisioner::Tenant::namespace).collect();
+    if let Some(tenant) = tenants.first() {
+        places.push(tenant.shared_services.namespace.to_string());
+        places.push(tenant.ingress.namespace.to_string());
+    }
+    places.push(DEFAULT_NAMESPACE.to_owned());
+    let mut seen = std::collections::BTreeSet::new();
+    places.retain(|place| seen.insert(place.clone()));
+    places
+}
+
+#[cfg(test)]
+mod tests;

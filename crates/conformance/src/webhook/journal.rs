@@ -1,0 +1,391 @@
+//! What is said of webhooks in pod logs: of all pods of the tenants, beside the shared services and the ingress, and in `default`, by their
+//! containers of now and by those before a restart. Read as the run's user, since a webhook began; only lines that name one of the run's
+//! webhooks are kept. A log that cannot be read is a gap: what is not seen there is not absent.
+
+use crate::cluster::ANSWER;
+use crate::error::{HarnessError, within};
+use crate::names::PROBE;
+use crate::settings::application::{LogForm, NONCES};
+use crate::stage::Site;
+use crate::verdict::Control;
+use futures::AsyncReadExt;
+use futures::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::api::{Api, ListParams, LogParams};
+use regex::Regex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::Mutex;
+
+/// The most that is read of one container's log, in bytes. One that is longer is a gap.
+const LONGEST: usize = 8 << 20;
+/// So much before the first webhook is read too: clocks differ.
+const MARGIN: SignedDuration = SignedDuration::from_secs(60);
+/// In every statement that a run makes itself at PostgreSQL: a server may log statements, and these are not the application's words.
+pub(super) const OWN_STATEMENT: &str = "/* ai-agents-conformance */";
+
+/// A line that names a webhook of the run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Where the pod is.
+    pub namespace: String,
+    /// The pod.
+    pub pod: String,
+    /// Whether it is a worker's.
+    pub by_worker: bool,
+    /// The webhooks that it names.
+    pub nonces: BTreeSet<String>,
+    /// The webhook that it says was enhanced, where it says so.
+    pub enhanced: Option<String>,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "pod {} in namespace {}", self.pod, self.namespace)
+    }
+}
+
+/// A pod, by what runs in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Image {
+    /// The pod.
+    pub pod: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The images that run, by digest.
+    pub ids: Vec<String>,
+    /// Whether the kubelet finds it ready.
+    pub ready: bool,
+}
+
+/// What all logs say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Logs {
+    /// The lines, in no order.
+    pub lines: Vec<Line>,
+    /// What could not be read, by namespace.
+    pub gaps: BTreeMap<String, Vec<String>>,
+    /// How many containers' logs were read, by namespace.
+    pub read: BTreeMap<String, usize>,
+    /// The pods that there are, by namespace.
+    pub pods: BTreeMap<String, Vec<Image>>,
+}
+
+impl Logs {
+    /// The lines that name this webhook.
+    pub fn of<'a>(&'a self, nonce: &'a str) -> impl Iterator<Item = &'a Line> {
+        self.lines.iter().filter(move |line| line.nonces.contains(nonce))
+    }
+
+    /// The workers' lines that say that it was enhanced.
+    pub fn enhanced<'a>(&'a self, nonce: &'a str) -> impl Iterator<Item = &'a Line> {
+        let says = move |line: &&Line| line.by_worker && line.enhanced.as_deref() == Some(nonce);
+        self.lines.iter().filter(says)
+    }
+
+    /// The lines anywhere that say that it was enhanced.
+    pub fn said_enhanced<'a>(&'a self, nonce: &'a str) -> impl Iterator<Item = &'a Line> {
+        self.lines
+            .iter()
+            .filter(move |line| line.enhanced.as_deref() == Some(nonce))
+    }
+
+    /// That the logs in these namespaces were read, all of them.
+    pub fn readable<'a>(&self, namespaces: impl Iterator<Item = &'a str> + Clone) -> Control {
+        let count: usize = namespaces
+            .clone()
+            .filter_map(|namespace| self.read.get(namespace))
+            .sum();
+        let names: Vec<&str> = namespaces.clone().collect();
+        Control {
+            claim: format!("all logs in {} are read", names.join(", ")),
+            holds: match self.gap(namespaces) {
+                None => Ok(format!("{count} containers")),
+                Some(gap) => Err(gap),
+            },
+        }
+    }
+
+    /// The pods in a namespace that wear these labels.
+    pub fn pods_of<'a>(
+        &'a self,
+        namespace: &str,
+        labels: &'a BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &'a Image> {
+        let pods = self.pods.get(namespace).into_iter().flatten();
+        pods.filter(move |pod| wears(&pod.labels, labels))
+    }
+
+    /// Why the logs in these namespaces are not all there, where they are not.
+    pub fn gap<'a>(&self, namespaces: impl IntoIterator<Item = &'a str>) -> Option<String> {
+        let gaps = namespaces
+            .into_iter()
+            .filter_map(|namespace| self.gaps.get(namespace)?.first());
+        gaps.map(ToOwned::to_owned).next()
+    }
+}
+
+/// Reads logs; of many that ask at the same time one reads for all.
+pub(super) struct Journal {
+    site: Arc<Site>,
+    namespaces: Vec<String>,
+    nonces: Regex,
+    since: Timestamp,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The pods that were there: one that goes takes its log along.
+    known: BTreeSet<(String, String)>,
+    read: Option<(Instant, Arc<Logs>)>,
+}
+
+/// A container whose log is to be read.
+struct Source {
+    pod: String,
+    container: String,
+    previous: bool,
+    by_worker: bool,
+}
+
+impl Journal {
+    /// One of these namespaces, from now on.
+    ///
+    /// # Errors
+    /// None that is known: the pattern is fixed.
+    pub(super) fn new(site: Arc<Site>, namespaces: Vec<String>) -> Result<Self, HarnessError> {
+        let nonces =
+            Regex::new(NONCES).map_err(|error| HarnessError::during("read the nonces' pattern", &error))?;
+        Ok(Journal {
+            since: Timestamp::now() - MARGIN,
+            site,
+            namespaces,
+            nonces,
+            state: Mutex::default(),
+        })
+    }
+
+    /// What all logs say now.
+    pub(super) async fn read(&self) -> Arc<Logs> {
+        let wanted = Instant::now();
+        let mut state = self.state.lock().await;
+        if let Some((begun, logs)) = &state.read
+            && *begun >= wanted
+        {
+            return Arc::clone(logs);
+        }
+        let begun = Instant::now();
+        let each = self
+            .namespaces
+            .iter()
+            .map(|namespace| self.read_namespace(namespace));
+        let mut logs = Logs::default();
+        for (namespace, part) in self.namespaces.iter().zip(join_all(each).await) {
+            part.merge_into(&mut logs, namespace);
+        }
+        gone(&mut state.known, &mut logs);
+        let logs = Arc::new(logs);
+        state.read = Some((begun, Arc::clone(&logs)));
+        logs
+    }
+
+    async fn read_namespace(&self, namespace: &str) -> Part {
+        let pods = Api::<Pod>::namespaced(self.site.cluster.client.clone(), namespace);
+        // Agents are sent no webhooks: no Service knows them.
+        let params = ListParams::default().labels(&format!("!{PROBE}"));
+        let listed = within(
+            ANSWER,
+            format!("list pods in namespace {namespace}"),
+            pods.list(&params),
+        )
+        .await;
+        let listed = match listed {
+            Ok(listed) => listed.items,
+            Err(error) => {
+                return Part {
+                    gaps: vec![error.what],
+                    ..Part::default()
+                };
+            }
+        };
+        let worker = &self.site.settings.application.log.worker;
+        let sources: Vec<Source> = listed.iter().flat_map(|pod| sources(pod, worker)).collect();
+        let texts = join_all(sources.iter().map(|source| self.text(&pods, namespace, source))).await;
+        let mut part = Part {
+            pods: listed.iter().map(image).collect(),
+            ..Part::default()
+        };
+        for (source, text) in sources.iter().zip(texts) {
+            match text {
+                Ok(text) => {
+                    part.read += 1;
+                    let form = &self.site.settings.application.log;
+                    part.lines.extend(self.lines(&text, namespace, source, form));
+                }
+                Err(error) => part.gaps.push(error.what),
+            }
+        }
+        part
+    }
+
+    async fn text(&self, pods: &Api<Pod>, namespace: &str, source: &Source) -> Result<String, HarnessError> {
+        let _turn = self.site.cluster.pace.one_of_many().await;
+        let params = LogParams {
+            container: Some(source.container.clone()),
+            previous: source.previous,
+            since_time: Some(self.since),
+            limit_bytes: i64::try_from(LONGEST).ok(),
+            ..LogParams::default()
+        };
+        let which = if source.previous { "previous log" } else { "log" };
+        let doing = format!(
+            "read the {which} of container {} of pod {} in namespace {namespace}",
+            source.container, source.pod
+        );
+        let read = async {
+            let mut bytes = Vec::new();
+            let stream = pods.log_stream(&source.pod, &params).await?;
+            std::pin::pin!(stream)
+                .read_to_end(&mut bytes)
+                .await
+                .map_err(kube::Error::ReadEvents)?;
+            Ok::<_, kube::Error>(bytes)
+        };
+        let bytes = within(ANSWER, &doing, read).await?;
+        if bytes.len() >= LONGEST {
+            return Err(HarnessError::new(format!(
+                "{doing}: it is longer than {LONGEST} bytes since this run began"
+            )));
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn lines(&self, text: &str, namespace: &str, source: &Source, form: &LogForm) -> Vec<Line> {
+        let own = format!("conformance-{}-", self.site.mark.run);
+        let told = text
+            .lines()
+            .filter(|line| line.contains(&own) && !line.contains(OWN_STATEMENT));
+        told.map(|line| Line {
+            namespace: namespace.to_owned(),
+            pod: source.pod.clone(),
+            by_worker: source.by_worker,
+            nonces: self
+                .nonces
+                .find_iter(line)
+                .map(|nonce| nonce.as_str().to_owned())
+                .collect(),
+            enhanced: form
+                .enhanced
+                .captures(line)
+                .and_then(|found| Some(found.name("nonce")?.as_str().to_owned())),
+        })
+        .filter(|line| !line.nonces.is_empty())
+        .collect()
+    }
+}
+
+/// What one namespace's logs say.
+#[derive(Default)]
+struct Part {
+    lines: Vec<Line>,
+    gaps: Vec<String>,
+    read: usize,
+    pods: Vec<Image>,
+}
+
+impl Part {
+    fn merge_into(self, logs: &mut Logs, namespace: &str) {
+        logs.lines.extend(self.lines);
+        logs.read.insert(namespace.to_owned(), self.read);
+        logs.pods.insert(namespace.to_owned(), self.pods);
+        if !self.gaps.is_empty() {
+            logs.gaps.insert(namespace.to_owned(), self.gaps);
+        }
+    }
+}
+
+/// Adds the pods that were there and are no more as gaps, and remembers those that are.
+fn gone(known: &mut BTreeSet<(String, String)>, logs: &mut Logs) {
+    let there: BTreeSet<(String, String)> = logs
+        .pods
+        .iter()
+        .flat_map(|(namespace, pods)| pods.iter().map(|pod| (namespace.clone(), pod.pod.clone())))
+        .collect();
+    for (namespace, pod) in known.difference(&there) {
+        let gaps = logs.gaps.entry(namespace.clone()).or_default();
+        gaps.push(format!(
+            "pod {pod} in namespace {namespace} has gone, and its log with it"
+        ));
+    }
+    known.extend(there);
+}
+
+fn image(pod: &Pod) -> Image {
+    let statuses = pod
+        .status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten());
+    let ids = statuses
+        .map(|container| container.image_id.clone())
+        .filter(|id| !id.is_empty());
+    Image {
+        pod: pod.metadata.name.clone().unwrap_or_default(),
+        labels: pod.metadata.labels.clone().unwrap_or_default(),
+        ids: ids.collect(),
+        ready: pod
+            .status
+            .iter()
+            .flat_map(|status| status.conditions.iter().flatten())
+            .any(|each| each.type_ == "Ready" && each.status == "True"),
+    }
+}
+
+/// The logs that a pod has: of every container that runs or ran, and of the one before it.
+fn sources(pod: &Pod, worker: &BTreeMap<String, String>) -> Vec<Source> {
+    let by_worker = wears(&pod.metadata.labels.clone().unwrap_or_default(), worker);
+    let Some(status) = &pod.status else {
+        return Vec::new();
+    };
+    let all = [
+        &status.init_container_statuses,
+        &status.container_statuses,
+        &status.ephemeral_container_statuses,
+    ];
+    let containers = all.into_iter().flatten().flatten();
+    let mut sources = Vec::new();
+    for container in containers {
+        let mut source = |previous| {
+            sources.push(Source {
+                pod: pod.metadata.name.clone().unwrap_or_default(),
+                container: container.name.clone(),
+                previous,
+                by_worker,
+            });
+        };
+        if has_log(container) {
+            source(false);
+        }
+        if container.restart_count > 0 {
+            source(true);
+        }
+    }
+    sources
+}
+
+fn wears(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+/// Whether it has run: of one that waits for its first start there is no log.
+fn has_log(container: &ContainerStatus) -> bool {
+    let state = container.state.as_ref();
+    container.restart_count > 0
+        || state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+use super::*;
+use crate::scripted::{Asked, Server, ok, refuse, respond};
+use axum::response::{IntoResponse, Response};
+use rstest::rstest;
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const NONCE: &str = "conformance-0a1b2c3d-0123456789abcdef";
+
+fn container(name: &str, restarts: i32, state: &str) -> Value {
+    json!({ "name": name, "image": "i", "imageID": "i@sha256:0", "ready": true, "restartCount": restarts, "state": { state: {} } })
+}
+
+fn pod(name: &str, app: &str, containers: &[Value]) -> Value {
+    json!({
+        "metadata": { "name": name, "labels": { "app": app } },
+        "status": { "containerStatuses": containers, "conditions": [{ "type": "Ready", "status": "True" }] },
+    })
+}
+
+fn listed(pods: &[Value]) -> Response {
+    ok(&json!({ "apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": pods }))
+}
+
+async fn journal(script: impl Fn(&Asked) -> Response + Clone + Send + Sync + 'static) -> (Server, Journal) {
+    let server = respond(script).await;
+    let cx = server.context(&BTreeSet::new());
+    let journal = Journal::new(Arc::clone(&cx.site), vec!["ai-agents-a".into(), "default".into()]).unwrap();
+    (server, journal)
+}
+
+fn worker_log() -> String {
+    [
+        format!(r#"{{"event":"webhook enhanced","tenant":"a","id":"{NONCE}","worker":"w"}}"#),
+        r#"{"event":"webhook enhanced","id":"conformance-99999999-0123456789abcdef"}"#.to_owned(),
+        format!("LOG:  statement: {OWN_STATEMENT} select '{NONCE}'"),
+        "started".to_owned(),
+    ]
+    .join("\n")
+}
+
+/// A worker that was restarted, and in `default` something else.
+fn cluster(asked: &Asked) -> Response {
+    let previous = asked.query.contains("previous=true");
+    match (asked.path.as_str(), previous) {
+        ("/api/v1/namespaces/ai-agents-a/pods", _) => {
+            assert!(
+                asked
+                    .query
+                    .contains("labelSelector=%21ai-agents-platform%2Fprobe"),
+                "{}",
+                asked.query
+            );
+            listed(&[
+                pod("w", "ai-agents-worker", &[container("worker", 1, "running")]),
+                pod("new", "ai-agents-worker", &[container("worker", 0, "waiting")]),
+            ])
+        }
+        ("/api/v1/namespaces/default/pods", _) => {
+            listed(&[pod("other", "x", &[container("c", 0, "terminated")])])
+        }
+        ("/api/v1/namespaces/ai-agents-a/pods/w/log", false) => {
+            assert!(
+                asked
+                    .query
+                    .contains("container=worker&limitBytes=8388608&sinceTime="),
+                "{}",
+                asked.query
+            );
+            worker_log().into_response()
+        }
+        ("/api/v1/namespaces/ai-agents-a/pods/w/log", true) => format!("accepted {NONCE}\n").into_response(),
+        ("/api/v1/namespaces/default/pods/other/log", false) => "nothing".into_response(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn every_log_is_read_and_only_lines_of_the_runs_webhooks_are_kept() {
+    let (_server, journal) = journal(cluster).await;
+    let logs = journal.read().await;
+    assert_eq!(logs.gaps, BTreeMap::new());
+    assert_eq!(
+        logs.read,
+        BTreeMap::from([("ai-agents-a".into(), 2), ("default".into(), 1)])
+    );
+    assert_eq!(logs.of(NONCE).count(), 2, "{:?}", logs.lines);
+    let enhanced: Vec<&Line> = logs.enhanced(NONCE).collect();
+    assert_eq!((enhanced.len(), enhanced[0].pod.as_str()), (1, "w"));
+    let image = &logs.pods["ai-agents-a"][0];
+    assert_eq!(
+        (image.ids.as_slice(), image.ready),
+        (&["i@sha256:0".to_owned()][..], true)
+    );
+    assert!(
+        logs.readable(["ai-agents-a", "default"].into_iter())
+            .holds
+            .is_ok()
+    );
+}
+
+#[rstest]
+#[case::no_list("/api/v1/namespaces/default/pods", "list pods in namespace default")]
+#[case::no_log(
+    "/api/v1/namespaces/default/pods/other/log",
+    "read the log of container c of pod other in namespace default"
+)]
+#[tokio::test]
+async fn what_cannot_be_read_is_a_gap(#[case] path: &'static str, #[case] expected: &str) {
+    let (_server, journal) = journal(move |asked| {
+        if asked.path == path {
+            refuse(403, "Forbidden", "no")
+        } else {
+            cluster(asked)
+        }
+    })
+    .await;
+    let logs = journal.read().await;
+    let gap = logs.gap(["default"]).unwrap();
+    assert!(gap.starts_with(expected), "{gap}");
+    assert_eq!(logs.gap(["ai-agents-a"]), None);
+    assert!(
+        logs.readable(["ai-agents-a", "default"].into_iter())
+            .holds
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn a_log_that_is_too_long_is_a_gap() {
+    let (_server, journal) = journal(|asked| {
+        if asked.path.ends_with("/other/log") {
+            "x".repeat(LONGEST).into_response()
+        } else {
+            cluster(asked)
+        }
+    })
+    .await;
+    let gap = journal.read().await.gap(["default"]).unwrap();
+    assert!(gap.contains("longer than 8388608 bytes"), "{gap}");
+}
+
+#[tokio::test]
+async fn a_pod_that_goes_takes_its_log_along() {
+    let asked_for = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked_for);
+    let (_server, journal) = journal(move |asked| {
+        if asked.path == "/api/v1/namespaces/default/pods" && count.fetch_add(1, Ordering::SeqCst) > 0 {
+            listed(&[])
+        } else {
+            cluster(asked)
+        }
+    })
+    .await;
+    assert_eq!(journal.read().await.gap(["default"]), None);
+    let gap = journal.read().await.gap(["default"]).unwrap();
+    assert_eq!(
+        gap,
+        "pod other in namespace default has gone, and its log with it"
+    );
+}
+
+#[tokio::test]
+async fn many_that_ask_at_the_same_time_are_one_reading() {
+    let lists = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&lists);
+    let (_server, journal) = journal(move |asked| {
+        if asked.path == "/api/v1/namespaces/default/pods" {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        cluster(asked)
+    })
+    .await;
+    let readings = (0..10).map(|_| journal.read());
+    join_all(readings).await;
+    assert!(lists.load(Ordering::SeqCst) <= 2, "{lists:?}");
+}
