@@ -2,6 +2,10 @@
 //! pass. Read strictly: a fault that plants nothing, or expects an item that no run has, would be a test that cannot fail. Pure but for
 //! reading a directory; planting is left to `selftest`.
 
+mod services;
+
+pub use services::Services;
+
 use crate::check;
 use crate::ledger::Kind;
 use crate::settings::{SettingsError, invalid};
@@ -21,8 +25,8 @@ pub const CLEAN_PASS: &str = "clean-pass";
 
 /// What describes a fault, and the directories that plant it.
 const DOCUMENT: &str = "fault.yaml";
-const PARTS: [&str; 4] = ["tenant-a", "tenant-b", "platform", "beside"];
-const SHAPE: &str = "a fault is a directory with fault.yaml and at least one of tenant-a/, tenant-b/, platform/ and beside/: docs/selftest.md";
+const PARTS: [&str; 5] = ["tenant-a", "tenant-b", "platform", "services", "beside"];
+const SHAPE: &str = "a fault is a directory with fault.yaml and at least one of tenant-a/, tenant-b/, platform/, services/ and beside/: docs/selftest.md";
 
 /// The items that did not pass; `a` and `b` stand for the fault's tenants: `NET-02 a -> b`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -84,6 +88,8 @@ struct Document {
     #[serde(default)]
     inconclusive: BTreeSet<String>,
     cluster: Option<String>,
+    #[serde(default)]
+    alone: bool,
 }
 
 /// A planted fault, or a harmless change: then it expects that everything passes.
@@ -103,10 +109,13 @@ pub struct Fault {
     pub templates: BTreeMap<TenantId, Templates>,
     /// The platform's templates, where the fault is in them.
     pub platform: Option<Templates>,
+    /// What it changes inside PostgreSQL and Redis.
+    pub services: Services,
     /// Objects beside the tenants: a namespace first, then what is in it.
     pub beside: Vec<Value>,
     /// Objects of the tenants that carry a finalizer, which nobody but us takes off again.
     pub held: Vec<Manifest>,
+    alone: bool,
 }
 
 impl Fault {
@@ -123,14 +132,16 @@ impl Fault {
             tenants: tenants(CLEAN_PASS)?,
             templates: BTreeMap::new(),
             platform: None,
+            services: Services::default(),
             beside: Vec::new(),
             held: Vec::new(),
+            alone: false,
         })
     }
 
     /// Whether it would be seen by other tenants' checks.
     pub fn is_alone(&self) -> bool {
-        self.platform.is_some()
+        self.alone || self.platform.is_some() || self.services.outlast_tenants()
     }
 }
 
@@ -247,7 +258,7 @@ fn fault(root: &Path, name: String, mut files: Files) -> Result<Fault, SettingsE
         invalid(
             &shown,
             error.to_string(),
-            "expected: breaks, failed, inconclusive, and cluster where the fault is a state of the cluster",
+            "expected: breaks, failed, inconclusive, alone where others would feel it, and cluster where the fault is a state of the cluster",
         )
     })?;
     if document.breaks.trim().is_empty() {
@@ -275,8 +286,10 @@ fn fault(root: &Path, name: String, mut files: Files) -> Result<Fault, SettingsE
         tenants,
         templates: BTreeMap::new(),
         platform: None,
+        services: Services::default(),
         beside: Vec::new(),
         held: Vec::new(),
+        alone: document.alone,
     };
     let plants = fill(&mut fault, parts)?;
     match (&fault.cluster, plants) {
@@ -408,6 +421,10 @@ fn fill(fault: &mut Fault, mut parts: Parts) -> Result<bool, SettingsError> {
         };
         plants |= differ(&render(&templates)?, &render(&Templates::embedded_platform())?);
         fault.platform = Some(templates);
+    }
+    if let Some(files) = parts.remove("services") {
+        fault.services = Services::read(files)?;
+        plants = true;
     }
     if let Some(files) = parts.remove("beside") {
         fault.beside = beside(&fault.name, files)?;

@@ -10,6 +10,7 @@ use conformance::describe;
 use conformance::document::file::ReportFile;
 use conformance::document::{junit, terminal};
 use conformance::event::{Event, Events};
+use conformance::fault::Services;
 use conformance::names::RunId;
 use conformance::plan::Selection;
 use conformance::report::{EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_USAGE, Report};
@@ -167,6 +168,7 @@ async fn run(args: Run) -> Result<u8, Failure> {
         selection,
         ledgers: ledgers(),
         templates: BTreeMap::new(),
+        services: Services::default(),
         around: Surroundings::default(),
     };
     if args.dry_run {

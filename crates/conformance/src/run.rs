@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::error::{HarnessError, within};
 use crate::event::{Beginning, Event, Events, PlannedItem, TenantBefore};
 use crate::lease;
+use crate::fault::Services;
 use crate::ledger::{Entry, Kind, Ledger};
 use crate::manifest::Mark;
 use crate::names::RunId;
@@ -44,6 +45,8 @@ pub struct Request {
     pub ledgers: PathBuf,
     /// The templates of tenants that are not provisioned from the embedded ones.
     pub templates: BTreeMap<TenantId, Templates>,
+    /// A fault inside PostgreSQL and Redis, planted once the tenants are registered there.
+    pub services: Services,
     /// What stands already outside of tenants, and is used instead of being put up.
     pub around: Surroundings,
 }
@@ -160,6 +163,7 @@ async fn run_on(
         selection,
         ledgers,
         templates,
+        services,
         around,
     } = request;
     let settings = cluster.complete(settings);
@@ -191,6 +195,7 @@ async fn run_on(
         absent: Vec::new(),
         shared: Vec::new(),
         templates,
+        services,
     };
     let prepared = tokio::select! {
         prepared = tokio::time::timeout_at(deadline, prepare(&mut site, &selection)) => prepared,
@@ -511,6 +516,7 @@ pub async fn surround(settings: &Settings, ledgers: &Path, life: Duration) -> Re
         events: Events::channel().0,
         absent: Vec::new(),
         templates: BTreeMap::new(),
+        services: Services::default(),
     });
     let stage = Stage::new(&site, &resources, &Surroundings::default());
     stage.drive().await;

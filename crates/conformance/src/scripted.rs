@@ -98,6 +98,7 @@ impl Server {
             absent: Vec::new(),
             shared: Vec::new(),
             templates: std::collections::BTreeMap::new(),
+            services: crate::fault::Services::default(),
         });
         let stage = Stage::new(&site, needs, &Surroundings::default());
         Context {

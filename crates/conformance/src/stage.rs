@@ -7,6 +7,7 @@ use crate::cluster::{ANSWER, Cluster};
 use crate::credentials::{self, Credentials};
 use crate::error::{HarnessError, within};
 use crate::event::Events;
+use crate::fault::Services;
 use crate::ledger::{Entry, Kind, Ledger, api};
 use crate::manifest::{self, AgentPod, Mark};
 use crate::names::{self, EXPIRES, RUN_ID};
@@ -45,6 +46,8 @@ pub struct Site {
     pub shared: Vec<(Place, String)>,
     /// The templates of tenants that are not provisioned from the embedded ones.
     pub templates: BTreeMap<TenantId, Templates>,
+    /// A fault inside PostgreSQL and Redis, planted once the tenants are registered there.
+    pub services: Services,
 }
 
 impl Site {

@@ -8,7 +8,7 @@ use crate::clean::{self, Which};
 use crate::cluster::ANSWER;
 use crate::error::{HarnessError, within};
 use crate::event::{Event, Events};
-use crate::fault::{Fault, NotPassed};
+use crate::fault::{Fault, NotPassed, Services};
 use crate::ledger::Ledger;
 use crate::manifest::Mark;
 use crate::names::{EXPIRES, RUN_ID, RunId};
@@ -42,6 +42,7 @@ pub(super) async fn conduct(
         Ok(altered) => {
             let until_judged = UntilJudged {
                 altered,
+                services: fault.services.clone(),
                 judged,
                 _turn: turn,
             };
@@ -81,6 +82,7 @@ async fn beside_and_judge(
 /// What lasts until the last verdict: the turn, and a fault that others would see.
 struct UntilJudged {
     altered: Option<Altered>,
+    services: Services,
     judged: Option<oneshot::Sender<bool>>,
     _turn: OwnedSemaphorePermit,
 }
@@ -90,10 +92,18 @@ impl UntilJudged {
         if let Some(judged) = self.judged {
             let _ = judged.send(all_passed);
         }
+        let services = restored_services(site, &self.services).await;
         match self.altered {
-            Some(altered) => altered.restore(site).await,
-            None => Ok(()),
+            Some(altered) => altered.restore(site).await.and(services),
+            None => services,
         }
+    }
+}
+
+async fn restored_services(site: &Site, services: &Services) -> Result<(), HarnessError> {
+    match site.settings.tenants.first() {
+        Some(tenant) => services.restore(&site.cluster.client, &tenant.shared_services).await,
+        None => Ok(()),
     }
 }
 
@@ -104,6 +114,7 @@ async fn judge(site: &Site, fault: &Fault, around: Surroundings, until_judged: U
         selection: Selection::default(),
         ledgers: site.ledgers.clone(),
         templates: fault.templates.clone(),
+        services: fault.services.clone(),
         around,
     };
     let (events, received) = Events::channel();
