@@ -3,6 +3,7 @@
 use crate::cluster::{self, Cluster};
 use crate::error::HarnessError;
 use crate::ledger::{self, Entry, Heading};
+use crate::registrations;
 use crate::removal;
 use crate::run::RunError;
 use crate::settings::Settings;
@@ -46,7 +47,7 @@ pub async fn clean(settings: &Settings, ledgers: &Path, which: &Which) -> Result
         ..Cleaned::default()
     };
     for (run, entries) in &chosen {
-        let failed = removal::remove(&cluster.client, run, entries, settings.clean_up_within, &|_| {}).await;
+        let failed = removal::remove_run(&cluster.client, settings, run, entries, &|_| {}).await;
         if failed.is_empty()
             && let Some(ledger) = written.iter().find(|ledger| ledger.heading.run == *run)
         {
@@ -121,6 +122,9 @@ async fn choose(cluster: &Cluster, which: &Which, written: &[Written]) -> Result
         } else {
             spared.push((leftover.run, leftover.entry));
         }
+    }
+    for entries in chosen.values_mut() {
+        *entries = registrations::with_those_of_tenants(std::mem::take(entries));
     }
     Ok((chosen, spared))
 }

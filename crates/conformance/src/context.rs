@@ -2,6 +2,7 @@
 
 use crate::agent::{Agent, Try};
 use crate::error::HarnessError;
+use crate::ledger::Entry;
 use crate::probing::{self, CONTROL_TIMEOUT, Cell};
 use crate::resource::{Costume, Place};
 use crate::stage::{Site, Stage};
@@ -19,8 +20,17 @@ pub struct Context {
     pub site: Arc<Site>,
     /// What is put up.
     pub stage: Stage,
-    /// How many of the run's objects the search for leftovers found before clean-up, for the check that judges clean-up.
-    pub before_clean_up: OnceLock<Result<usize, HarnessError>>,
+    /// What was there before clean-up, for the check that judges clean-up.
+    pub before_clean_up: OnceLock<BeforeCleanUp>,
+}
+
+/// What there was of a run before clean-up.
+#[derive(Debug, Clone)]
+pub struct BeforeCleanUp {
+    /// How much of it the search for leftovers found.
+    pub found: Result<usize, HarnessError>,
+    /// The registrations of its tenants, which are looked for by name.
+    pub registrations: Vec<Entry>,
 }
 
 impl Context {

@@ -25,6 +25,8 @@ use std::sync::{Mutex, PoisonError};
 pub enum Kind {
     /// A tenant that the run provisioned: a namespace and all in it.
     Tenant,
+    /// The registration of a tenant that the run provisioned with PostgreSQL and Redis: no object of the API server's.
+    Registration,
     /// A namespace of the run's own.
     Namespace,
     /// A Pod.
@@ -48,7 +50,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// Those that the API server knows.
     pub const ALL: [Kind; 11] = [
         Kind::Tenant,
         Kind::Namespace,
@@ -66,7 +68,8 @@ impl Kind {
     /// How the API server knows it; a tenant is its namespace.
     pub fn resource(self) -> ApiResource {
         match self {
-            Kind::Tenant | Kind::Namespace => ApiResource::erase::<Namespace>(&()),
+            // A registration has none; where one is asked for, its tenant's stands for it.
+            Kind::Tenant | Kind::Registration | Kind::Namespace => ApiResource::erase::<Namespace>(&()),
             Kind::Pod => ApiResource::erase::<Pod>(&()),
             Kind::Deployment => ApiResource::erase::<Deployment>(&()),
             Kind::Job => ApiResource::erase::<Job>(&()),

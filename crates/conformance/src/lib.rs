@@ -32,6 +32,7 @@ pub mod postgresql;
 pub mod probing;
 pub mod quota;
 pub mod redis;
+pub mod registrations;
 pub mod removal;
 pub mod report;
 pub mod resource;

@@ -5,6 +5,8 @@ use crate::cluster::ANSWER;
 use crate::error::{HarnessError, within};
 use crate::ledger::{Entry, Kind, api};
 use crate::names::{EXPIRES, PROBE, PROBE_VALUE, RUN_ID};
+use crate::registrations;
+use crate::settings::Settings;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
@@ -234,6 +236,25 @@ pub async fn remove(
             }
         }
     }
+    failed
+}
+
+/// Removes what a run made: objects, and at the same time the registrations of its tenants. Answers as [`remove`].
+pub async fn remove_run(
+    client: &kube::Client,
+    settings: &Settings,
+    run: &str,
+    entries: &[Entry],
+    gone: &(dyn Fn(&Entry) + Sync),
+) -> Vec<(Entry, String)> {
+    let (registered, objects): (Vec<Entry>, Vec<Entry>) =
+        entries.iter().cloned().partition(|entry| entry.kind == Kind::Registration);
+    let limit = settings.clean_up_within;
+    let (mut failed, more) = futures::join!(
+        remove(client, run, &objects, limit, gone),
+        registrations::remove(client, settings, &registered, limit, gone),
+    );
+    failed.extend(more);
     failed
 }
 

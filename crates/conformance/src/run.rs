@@ -3,7 +3,7 @@
 
 use crate::check::{Requirement, prov_14};
 use crate::cluster::{self, Cluster, ClusterError};
-use crate::context::Context;
+use crate::context::{BeforeCleanUp, Context};
 use crate::error::{HarnessError, within};
 use crate::event::{Beginning, Event, Events, PlannedItem, TenantBefore};
 use crate::lease;
@@ -13,6 +13,7 @@ use crate::manifest::Mark;
 use crate::names::RunId;
 use crate::plan::{Facts, LeftOut, Plan, Selection, plan};
 use crate::removal::{self, Leftover};
+use crate::registrations;
 use crate::resource::Place;
 use crate::runner;
 use crate::settings::{Settings, SettingsError};
@@ -268,14 +269,8 @@ async fn sweep(site: &Site) -> Result<(), HarnessError> {
         .collect();
     for (run, entries) in removal::by_run(expired) {
         let count = entries.len();
-        let failed = removal::remove(
-            &site.cluster.client,
-            &run,
-            &entries,
-            site.settings.clean_up_within,
-            &|_| {},
-        )
-        .await;
+        let entries = registrations::with_those_of_tenants(entries);
+        let failed = removal::remove_run(&site.cluster.client, &site.settings, &run, &entries, &|_| {}).await;
         site.events.notice(format!(
             "run {run} had expired: removed {} of the {count} object(s) it left behind",
             count - failed.len()
@@ -555,12 +550,28 @@ impl Surrounded {
 }
 
 /// PROV-14's control: how many of the run's objects the search finds now; an error where it misses one that is there.
-async fn look_before_clean_up(site: &Site) -> Result<usize, HarnessError> {
-    let found = removal::of_run(&site.cluster.client, site.mark.run.as_str()).await?;
+async fn look_before_clean_up(site: &Site) -> BeforeCleanUp {
+    let (found, standing) = futures::join!(
+        removal::of_run(&site.cluster.client, site.mark.run.as_str()),
+        registrations::standing(site)
+    );
+    let found = match found {
+        Ok(found) => seen(site, [found, standing].concat()).await,
+        Err(error) => Err(error),
+    };
+    BeforeCleanUp {
+        found,
+        registrations: registrations::written(site),
+    }
+}
+
+async fn seen(site: &Site, found: Vec<Entry>) -> Result<usize, HarnessError> {
     let mut there = Vec::new();
     for entry in site.ledger.newest_first() {
         // Somebody may have deleted it meanwhile: the search did not miss that.
-        if found.contains(&entry) || removal::exists(&site.cluster.client, &entry).await? {
+        let is_there = found.contains(&entry)
+            || entry.kind != Kind::Registration && removal::exists(&site.cluster.client, &entry).await?;
+        if is_there {
             there.push(entry);
         }
     }
@@ -584,7 +595,8 @@ async fn finish(site: &Site, keep: bool) {
         site.events.send(Event::CleaningUp(entries.len()));
     }
     let limit = site.settings.clean_up_within;
-    let mut failed = removal::remove(client, run, &entries, limit, &|entry| site.ledger.gone(entry)).await;
+    let gone = |entry: &Entry| site.ledger.gone(entry);
+    let mut failed = removal::remove_run(client, &site.settings, run, &entries, &gone).await;
     if !keep {
         match removal::latecomers(client, run, &failed, limit).await {
             Ok(late) => failed.extend(late),

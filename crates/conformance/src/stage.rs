@@ -12,6 +12,7 @@ use crate::ledger::{Entry, Kind, Ledger, api};
 use crate::manifest::{self, AgentPod, Mark};
 use crate::names::{self, EXPIRES, RUN_ID};
 use crate::pod;
+use crate::registrations;
 use crate::removal::belongs;
 use crate::resource::{Costume, Place, Resource};
 use crate::settings::Settings;
@@ -124,6 +125,7 @@ pub struct Stage {
     quotas: HashMap<TenantId, Mutex<()>>,
     workloads: HashMap<TenantId, Slot<Workloads>>,
     registrations: HashMap<TenantId, Slot<Credentials>>,
+    planted: Option<Slot<()>>,
     agents: HashMap<Place, Slot<Agent>>,
     shared_services: Option<Slot<SharedServices>>,
     enforcement: Option<Slot<Enforcement>>,
@@ -139,6 +141,7 @@ impl Stage {
             quotas: HashMap::new(),
             workloads: HashMap::new(),
             registrations: HashMap::new(),
+            planted: None,
             agents: HashMap::new(),
             shared_services: None,
             enforcement: None,
@@ -167,6 +170,10 @@ impl Stage {
             if !around.lend(resource, &mut stage) {
                 stage.prepare(site, resource, &owners);
             }
+        }
+        if !site.services.is_empty() {
+            let registrations = stage.registrations.values().cloned().collect();
+            stage.planted = Some(slot(plant(Arc::clone(site), registrations)));
         }
         stage
     }
@@ -323,6 +330,7 @@ impl Stage {
         self.tenants.clear();
         self.workloads.clear();
         self.registrations.clear();
+        self.planted = None;
         self.agents.clear();
         self.shared_services = None;
         self.enforcement = None;
@@ -389,11 +397,13 @@ impl Stage {
     /// As for [`Stage::tenant`].
     pub async fn registration(&self, id: &TenantId) -> Result<Arc<Credentials>, HarnessError> {
         let resource = || Resource::Registration(id.clone());
-        self.registrations
-            .get(id)
-            .cloned()
-            .ok_or_else(|| undeclared(&resource()))?
-            .await
+        let registration = self.registrations.get(id).cloned();
+        let credentials = registration.ok_or_else(|| undeclared(&resource()))?.await?;
+        // What is planted is there before anybody judges.
+        if let Some(planted) = self.planted.clone() {
+            planted.await?;
+        }
+        Ok(credentials)
     }
 
     /// The agent at this place.
@@ -601,11 +611,24 @@ async fn find_workloads(site: Arc<Site>, id: TenantId, tenant: Slot<()>) -> Resu
     Ok(found)
 }
 
+/// Plants the fault that is inside PostgreSQL and Redis, once roles and users are there.
+async fn plant(site: Arc<Site>, registrations: Vec<Slot<Credentials>>) -> Result<(), HarnessError> {
+    for registered in join_all(registrations).await {
+        registered?;
+    }
+    match site.settings.tenants.first() {
+        Some(tenant) => site.services.plant(&site.cluster.client, &tenant.shared_services).await,
+        None => Ok(()),
+    }
+}
+
 /// A tenant that was there before is registered; one that the run made is registered here.
 async fn register(site: Arc<Site>, id: TenantId, tenant: Slot<()>) -> Result<Credentials, HarnessError> {
     tenant.await?;
     let client = &site.cluster.client;
-    // Where `site.absent` holds the tenant: this is the place for `provisioner::registration::register`.
+    if site.absent.contains(&id) && site.tenant(&id)?.registration {
+        registrations::register(&site, &id).await?;
+    }
     Ok(credentials::of(client, &id, &site.settings).await)
 }
 

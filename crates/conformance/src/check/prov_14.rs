@@ -5,12 +5,13 @@ use crate::check::{Check, CheckInfo, Footprint, Profile, Schedule, Severity};
 use crate::context::Context;
 use crate::error::HarnessError;
 use crate::ledger::Entry;
+use crate::registrations;
 use crate::removal::{self, Leftover};
 use crate::resource::Resource;
 use crate::subject::{self, Subject};
 use crate::verdict::{Control, Observation, Observed, Verdict, judge_denied, prove};
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, try_join_all};
 use provisioner::TenantId;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ static INFO: CheckInfo = CheckInfo {
     severity: Severity::Medium,
     footprint: Footprint::Read,
     why: "A test that leaves pods, namespaces or rights behind is itself a hole in the cluster it certifies, and its next run measures its own remains.",
-    how: "After clean-up every kind that a run makes is listed in the whole cluster by the run's mark, and nothing is found. Control: the same search found the run's objects before clean-up.",
+    how: "After clean-up every kind that a run makes is listed in the whole cluster by the run's mark, and PostgreSQL and Redis are asked for its tenants' roles, rows, users and keys; nothing is found. Control: the same search found the run's objects before clean-up.",
     remedy: "look at what is named: a finalizer that nobody serves, or an API server that went away; then conformance clean",
     schedule: Schedule::AfterCleanUp,
     timeout: Duration::from_secs(60),
@@ -49,13 +50,35 @@ impl Check for Prov14 {
         _subject: &'a Subject,
     ) -> BoxFuture<'a, Result<Verdict, HarnessError>> {
         async move {
-            let before = cx.before_clean_up.get().cloned();
-            let before = before.unwrap_or_else(|| Err(HarnessError::new("nobody looked before clean-up")));
-            let found = removal::left_by(&cx.site.cluster.client, cx.site.mark.run.as_str()).await?;
-            Ok(judge(before.map_err(|error| error.what), &found))
+            let Some(before) = cx.before_clean_up.get() else {
+                return Err(HarnessError::new("nobody looked before clean-up"));
+            };
+            let (found, registered) = futures::join!(
+                removal::left_by(&cx.site.cluster.client, cx.site.mark.run.as_str()),
+                registrations_left(cx, &before.registrations)
+            );
+            let found = [found?, registered?].concat();
+            Ok(judge(before.found.clone().map_err(|error| error.what), &found))
         }
         .boxed()
     }
+}
+
+/// Registrations that PostgreSQL or Redis know still.
+async fn registrations_left(cx: &Context, entries: &[Entry]) -> Result<Vec<Leftover>, HarnessError> {
+    let site = &cx.site;
+    let states = entries
+        .iter()
+        .map(|entry| registrations::state(&site.cluster.client, &site.settings, entry));
+    let states = try_join_all(states).await?;
+    let left = entries.iter().zip(states).filter(|(_, state)| !state.is_empty());
+    let left = left.map(|(entry, _)| Leftover {
+        entry: entry.clone(),
+        run: site.mark.run.to_string(),
+        expires: None,
+        going: false,
+    });
+    Ok(left.collect())
 }
 
 /// How many of the run's objects the search found before clean-up; an error where it missed one that the ledger had.
