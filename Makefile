@@ -10,7 +10,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(LAB_CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
 LAB := build/lab
-IMAGES := build/probe.tar build/enhancer.tar build/postgresql.tar build/redis.tar build/nginx.tar
+IMAGES := $(patsubst %,build/%.tar,probe enhancer ticketdesk postgresql redis nginx)
 SERVICES := fixtures/shared-services/services.sh
 # Where cargo builds; CI names a directory that outlives the work tree.
 export CARGO_TARGET_DIR ?= $(CURDIR)/target

@@ -21,6 +21,7 @@ mod app_05;
 mod app_07;
 mod app_08;
 mod app_09;
+mod app_17;
 mod net_01;
 mod net_02;
 mod net_03;
@@ -81,6 +82,7 @@ pub const ALL: &[&dyn Check] = &[
     &app_07::App07,
     &app_08::App08,
     &app_09::App09,
+    &app_17::App17,
     &prov_13::Prov13,
     &prov_14::Prov14,
 ];

@@ -1,0 +1,475 @@
+//! APP-17: what fails in one tenant stays there: webhooks to another are taken and enhanced while the first is at its quota, restarts in a
+//! loop, has its queue flooded and holds every database connection that it can get.
+
+use crate::agent::{Again, Agent};
+use crate::check::{Check, CheckInfo, Footprint, Profile, Requirement, Schedule, Severity};
+use crate::cluster::ANSWER;
+use crate::context::Context;
+use crate::credentials::Credentials;
+use crate::error::{HarnessError, within};
+use crate::ledger::{Entry, Kind};
+use crate::manifest;
+use crate::quota::{self, Dimension};
+use crate::removal;
+use crate::resource::Resource;
+use crate::subject::{self, Subject};
+use crate::verdict::{Control, Figure, Observation, Observed, Promised, Verdict, judge, prove};
+use crate::webhook::{self, Answer, Webhooks};
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::Api;
+use probe::protocol::{Held, Hold, MAX_CONNECTIONS, RedisCommand, RedisRequest, SqlRequest};
+use provisioner::TenantId;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// The check.
+pub(super) struct App17;
+
+static INFO: CheckInfo = CheckInfo {
+    id: "APP-17",
+    title: "one tenant's failures do not become another's",
+    profile: Profile::Baseline,
+    severity: Severity::High,
+    footprint: Footprint::LabOnly,
+    why: "Tenants share a node, PostgreSQL and Redis. Without limits on what one may take of each, a tenant that breaks down, or is made to, takes the others down with it.",
+    how: "Webhooks to B are sent and followed until they are enhanced, before, while and after A is at its quota, a pod of it restarts in a loop, its queue is flooded and it holds every connection to PostgreSQL that it is given. All of B's must be enhanced meanwhile, within a bound that follows from how long B took before, and B must get a connection of its own. Controls: A's trouble was real (the quota refused a pod, the pod was restarted, the entries were queued, a further connection was refused); B's webhooks were enhanced before and after.",
+    remedy: "Give each tenant's role a connection limit (sharedServices.postgresql.connectionLimit), its namespace a quota, its containers CPU and memory limits, and see that B's worker does not wait for anything of A's.",
+    schedule: Schedule::Exclusive,
+    timeout: Duration::from_secs(90),
+};
+
+/// Webhooks to B before, meanwhile and after.
+const BEFORE: usize = 4;
+const MEANWHILE: usize = 8;
+const AFTER: usize = 2;
+/// B may take so many times as long as the slowest of its webhooks before, and so much more: the machine has more to do.
+const FACTOR: u32 = 4;
+const MORE: Duration = Duration::from_secs(2);
+/// Entries with which A's queue is flooded.
+const ENTRIES: usize = 2_000;
+/// How long A holds its connections: at least as long as B's webhooks may take.
+const HELD: Duration = Duration::from_millis(3_500);
+/// How often it is looked what became of B's webhooks.
+const PAUSE: Duration = Duration::from_millis(150);
+/// Until they are held.
+const HOLDING: Duration = Duration::from_millis(700);
+/// How long a pod that ends at once may take to be started a second time.
+const RESTARTED_WITHIN: Duration = Duration::from_secs(20);
+const CONVERSATION_MS: u64 = 10_000;
+
+impl Check for App17 {
+    fn info(&self) -> &'static CheckInfo {
+        &INFO
+    }
+
+    fn subjects(&self, tenants: &[TenantId]) -> Vec<Subject> {
+        // One direction shows it, and keeps a run short: it has to be alone, and takes seconds.
+        subject::ordered_pairs(tenants).into_iter().take(1).collect()
+    }
+
+    fn needs(&self, _subject: &Subject, tenants: &[TenantId]) -> Vec<Resource> {
+        let mut needs = webhook::needs(tenants);
+        needs.extend(tenants.iter().cloned().map(Resource::Tenant));
+        needs
+    }
+
+    fn requires(&self) -> &'static [Requirement] {
+        &[Requirement::Webhooks]
+    }
+
+    fn run<'a>(&self, cx: &'a Context, subject: &'a Subject) -> BoxFuture<'a, Result<Verdict, HarnessError>> {
+        async move {
+            let (a, b) = subject.pair()?;
+            let webhooks = cx.stage.webhooks().await?;
+            let [a, b] = [Side::of(cx, a).await?, Side::of(cx, b).await?];
+            webhooks.awake(b.tenant).await;
+            let before = series(&webhooks, &b, BEFORE).await;
+            let _alone = quota::hold(cx, a.tenant).await?;
+            let (trouble, meanwhile) = trouble(cx, &a, series(&webhooks, &b, MEANWHILE)).await;
+            let after = series(&webhooks, &b, AFTER).await;
+            Ok(verdict(b.tenant, &trouble, &before, &meanwhile, &after))
+        }
+        .boxed()
+    }
+}
+
+/// A tenant, and how its own credentials are used from inside of it.
+struct Side<'a> {
+    tenant: &'a TenantId,
+    agent: Arc<Agent>,
+    sql: SqlRequest,
+    redis: RedisRequest,
+    queue: String,
+}
+
+impl<'a> Side<'a> {
+    async fn of(cx: &'a Context, tenant: &'a TenantId) -> Result<Self, HarnessError> {
+        let credentials: Arc<Credentials> = cx.stage.registration(tenant).await?;
+        let settings = &cx.site.settings;
+        let services = &cx.site.tenant(tenant)?.shared_services;
+        let domain = &cx.site.tenant(tenant)?.dns.cluster_domain;
+        let host = |service: &dyn std::fmt::Display| format!("{service}.{}.svc.{domain}.", services.namespace);
+        Ok(Side {
+            tenant,
+            agent: cx.stage.agent(&webhook::reader_place(tenant)).await?,
+            sql: SqlRequest {
+                host: host(&services.postgresql.service),
+                port: services.postgresql.port.get(),
+                user: settings.postgresql.user.of(tenant),
+                password: credentials.postgresql.clone()?,
+                database: settings.postgresql.database.clone(),
+                timeout_ms: CONVERSATION_MS,
+                statements: vec!["select 1".to_owned()],
+                hold: None,
+            },
+            redis: RedisRequest {
+                host: host(&services.redis.service),
+                port: services.redis.port.get(),
+                user: settings.redis.user.of(tenant),
+                password: credentials.redis.clone()?,
+                timeout_ms: CONVERSATION_MS,
+                commands: Vec::new(),
+            },
+            queue: settings.redis.queue.of(tenant),
+        })
+    }
+}
+
+/// What became of webhooks that were sent at the same time, and of a connection of the tenant's own.
+#[derive(Debug, Clone)]
+struct Series {
+    /// Of each, how long it took to be enhanced; or what became of it instead.
+    webhooks: Vec<Result<Duration, Fate>>,
+    /// Whether PostgreSQL gave the tenant a connection.
+    connection: Result<(), Fate>,
+}
+
+/// What became of something that did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Fate {
+    /// The application, or PostgreSQL, said no, or let it lie.
+    Refused(String),
+    /// It could not be seen.
+    Unseen(String),
+}
+
+async fn series(webhooks: &Webhooks, side: &Side<'_>, count: usize) -> Series {
+    let connection = match side.agent.sql_session(&side.sql, Again::Once).await {
+        Err(error) => Err(Fate::Unseen(error.to_string())),
+        Ok(said) => match said.results {
+            Ok(results) => match results.into_iter().next() {
+                Some(Ok(_)) => Ok(()),
+                Some(Err(error)) => Err(Fate::Unseen(error.message)),
+                None => Err(Fate::Unseen("no answer".to_owned())),
+            },
+            // 53300, too_many_connections: Appendix A of PostgreSQL's documentation.
+            Err(why) if why.code.as_deref() == Some("53300") => Err(Fate::Refused(why.message)),
+            Err(why) => Err(Fate::Unseen(why.message)),
+        },
+    };
+    Series {
+        webhooks: enhanced(webhooks, side.tenant, count).await,
+        connection,
+    }
+}
+
+/// How long it took until each of so many webhooks was enhanced.
+async fn enhanced(webhooks: &Webhooks, to: &TenantId, count: usize) -> Vec<Result<Duration, Fate>> {
+    let begin = Instant::now();
+    let sent = join_all((0..count).map(|_| send(webhooks, to))).await;
+    let accepted: Vec<String> = sent.iter().flatten().cloned().collect();
+    let mut took = BTreeMap::new();
+    let mut missing = accepted.clone();
+    let mut blind = None;
+    while !missing.is_empty() && begin.elapsed() < webhooks.application().within {
+        match webhooks.effects(to, &missing).await {
+            Ok(effects) => took.extend(effects.into_keys().map(|nonce| (nonce, begin.elapsed()))),
+            Err(error) => blind = Some(error.to_string()),
+        }
+        missing.retain(|nonce| !took.contains_key(nonce));
+        sleep(PAUSE).await;
+    }
+    let fate = |nonce: String| {
+        let late = || match &blind {
+            Some(why) => Fate::Unseen(why.clone()),
+            None => Fate::Refused(format!("not enhanced within {:.1?}", webhooks.application().within)),
+        };
+        took.get(&nonce).copied().ok_or_else(late)
+    };
+    sent.into_iter().map(|sent| sent.and_then(fate)).collect()
+}
+
+/// Sends one; answers with its nonce.
+async fn send(webhooks: &Webhooks, to: &TenantId) -> Result<String, Fate> {
+    let message = webhooks.valid(to).map_err(|error| Fate::Unseen(error.to_string()))?;
+    match webhooks.send(&message).await {
+        Answer::Accepted(_) => Ok(message.nonce),
+        Answer::Refused(code) => Err(Fate::Refused(format!("answered {code}"))),
+        Answer::Unavailable(why) => Err(Fate::Refused(why)),
+    }
+}
+
+/// Brings trouble over a tenant while `meanwhile` goes on, and takes it away again; answers whether it was real.
+async fn trouble<T>(cx: &Context, a: &Side<'_>, meanwhile: impl Future<Output = T>) -> (Vec<Control>, T) {
+    let entries = ["crash-loop", "fills-quota"].map(|name| Entry {
+        kind: Kind::Pod,
+        namespace: Some(a.tenant.namespace()),
+        name: cx.site.mark.run.object(name),
+    });
+    let [looping, filling] = &entries;
+    let crashes = crash_loop(cx, a.tenant, looping).await;
+    let full = at_quota(cx, a.tenant, filling).await;
+    let flooded = flood(a).await;
+    let hold = async {
+        let connections = MAX_CONNECTIONS;
+        let for_ms = u64::try_from(HELD.as_millis()).unwrap_or(0);
+        let request = SqlRequest {
+            hold: Some(Hold { connections, for_ms }),
+            ..a.sql.clone()
+        };
+        let begin = Instant::now();
+        (a.agent.sql_session(&request, Again::Once).await, begin)
+    };
+    let during = async {
+        sleep(HOLDING).await;
+        (meanwhile.await, Instant::now())
+    };
+    let ((held, begin), (seen, end)) = futures::join!(hold, during);
+    let restarted = match crashes {
+        Ok(()) => restarted(cx, a.tenant, looping).await,
+        Err(error) => Err(error),
+    };
+    let held = held.and_then(|said| held_all(said.held, begin, end));
+    let site = &cx.site;
+    let run = site.mark.run.as_str();
+    // What stays here is removed, or named, with everything else.
+    removal::remove(&site.cluster.client, run, &entries, ANSWER, &|entry| site.ledger.gone(entry)).await;
+    let control = |what: &str, holds: Result<String, HarnessError>| Control {
+        claim: format!("{}: {what}", a.tenant),
+        holds: holds.map_err(|error| error.to_string()),
+    };
+    let controls = vec![
+        control("is at its quota", full),
+        control("a pod restarts in a loop", restarted),
+        control("its queue is flooded", flooded),
+        control("holds every connection that it is given", held),
+    ];
+    (controls, seen)
+}
+
+/// A pod whose program ends at once.
+async fn crash_loop(cx: &Context, tenant: &TenantId, entry: &Entry) -> Result<(), HarnessError> {
+    let site = &cx.site;
+    let resources = manifest::resources("1m", "50m", "4Mi", "16Mi");
+    let mut pod = manifest::inert_pod(&site.mark, &entry.name, &tenant.namespace(), &site.settings.agent_image, &resources);
+    pod["spec"]["schedulingGates"] = json!([]);
+    // No such command: exit code 2.
+    pod["spec"]["containers"][0]["args"] = json!(["ends-at-once"]);
+    site.ledger.create(&site.cluster.client, pod).await.map(drop)
+}
+
+async fn restarted(cx: &Context, tenant: &TenantId, entry: &Entry) -> Result<String, HarnessError> {
+    let pods = Api::<Pod>::namespaced(cx.site.cluster.client.clone(), &tenant.namespace());
+    let deadline = Instant::now() + RESTARTED_WITHIN;
+    loop {
+        let pod = within(ANSWER, format!("get {entry}"), pods.get(&entry.name)).await?;
+        let statuses = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
+        let restarts = statuses.first().map_or(0, |status| status.restart_count);
+        if restarts > 0 {
+            return Ok(format!("restarted {restarts} time(s)"));
+        }
+        if Instant::now() > deadline {
+            return Err(HarnessError::new(format!("{entry} was not restarted within {} s", RESTARTED_WITHIN.as_secs())));
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// A pod that is never scheduled takes all that is left of `limits.cpu`; the quota must then refuse another.
+async fn at_quota(cx: &Context, id: &TenantId, entry: &Entry) -> Result<String, HarnessError> {
+    let (site, tenant) = (&cx.site, cx.site.tenant(id)?);
+    let cpu = Dimension::LimitsCpu;
+    let usage = quota::usage(&site.cluster.client, &tenant.namespace()).await?;
+    let left = cpu.promised(tenant) - usage.of(cpu).unwrap_or_default().ceiling;
+    if left > 0 {
+        let image = &site.settings.agent_image;
+        let pod = manifest::inert_pod(&site.mark, &entry.name, &tenant.namespace(), image, &cpu.resources(left));
+        site.ledger.create(&site.cluster.client, pod).await?;
+    }
+    let one_more = cpu.object(1, tenant, &site.mark, &site.settings.agent_image);
+    match quota::dry_run(cx, tenant, one_more).await? {
+        Err(denial) => match quota::refusal(&denial, cpu.key()) {
+            Observation::Denied(how) => Ok(how),
+            Observation::Reached(why) | Observation::Broken(why) => Err(HarnessError::new(why)),
+        },
+        Ok(_) => Err(HarnessError::new("one more pod is admitted: see QUO-01")),
+    }
+}
+
+/// Entries that are no webhooks, in the tenant's own queue.
+async fn flood(a: &Side<'_>) -> Result<String, HarnessError> {
+    let args = ["XADD", a.queue.as_str(), "*", "flood", "{n}"].map(str::to_owned);
+    let request = RedisRequest {
+        commands: vec![RedisCommand {
+            args: args.to_vec(),
+            repeat: ENTRIES,
+        }],
+        ..a.redis.clone()
+    };
+    match a.agent.redis(&request).await?.into_iter().next() {
+        Some(Ok(_)) => Ok(format!("{ENTRIES} entries were queued")),
+        Some(Err(error)) => Err(HarnessError::new(error.message)),
+        None => Err(HarnessError::new("no answer")),
+    }
+}
+
+/// That connections were held until PostgreSQL gave no more, from before B's webhooks until after them.
+fn held_all(held: Option<Held>, begin: Instant, end: Instant) -> Result<String, HarnessError> {
+    let held = held.ok_or_else(|| HarnessError::new("the agent did not say how many"))?;
+    let Some(why) = held.refused else {
+        return Err(HarnessError::new(format!("{} connections, and there are more to be had", held.accepted)));
+    };
+    if why.code.as_deref() != Some("53300") {
+        return Err(HarnessError::new(format!("{} connections, then: {}", held.accepted, why.message)));
+    }
+    if end > begin + HELD {
+        return Err(HarnessError::new(format!("they were let go after {HELD:.1?}, before the end")));
+    }
+    Ok(format!("{} connections, then: {}", held.accepted, why.message))
+}
+
+fn verdict(b: &TenantId, trouble: &[Control], before: &Series, meanwhile: &Series, after: &Series) -> Verdict {
+    let slowest = before.webhooks.iter().flatten().max().copied().unwrap_or_default();
+    let bound = slowest * FACTOR + MORE;
+    let well = Control {
+        claim: format!("{b}'s webhooks are enhanced and it gets a connection, before and after"),
+        holds: well(before).and_then(|()| well(after)).map(|()| format!("within {slowest:.1?} before")),
+    };
+    let promised = |what: String, fate: Result<String, Fate>| Promised {
+        probe: Observed {
+            what,
+            observation: match fate {
+                Ok(how) => Observation::Reached(how),
+                Err(Fate::Refused(why)) => Observation::Denied(why),
+                Err(Fate::Unseen(why)) => Observation::Broken(why),
+            },
+        },
+        answers: well.clone(),
+    };
+    let mut open: Vec<Promised> = Vec::new();
+    for (index, fate) in meanwhile.webhooks.iter().enumerate() {
+        let what = format!("webhook {} of {MEANWHILE} to {b} meanwhile", index + 1);
+        let fate = match fate {
+            Ok(took) if *took > bound => Err(Fate::Refused(format!("enhanced after {took:.1?}, expected {bound:.1?} at most"))),
+            Ok(took) => Ok(format!("enhanced after {took:.1?}, of {bound:.1?}")),
+            Err(fate) => Err(fate.clone()),
+        };
+        open.push(promised(what, fate));
+    }
+    let connection = meanwhile.connection.clone().map(|()| "given".to_owned());
+    open.push(promised(format!("{b}'s own connection to PostgreSQL meanwhile"), connection));
+    let mut verdict = judge(&prove(trouble), &[], &open);
+    if let Verdict::Passed(evidence) = &mut verdict {
+        let slowest_of = |series: &Series| series.webhooks.iter().flatten().max().map_or(0.0, Duration::as_secs_f64);
+        evidence.figures = [("slowest webhook before", before), ("slowest webhook meanwhile", meanwhile)]
+            .map(|(name, series)| Figure {
+                name: name.to_owned(),
+                value: slowest_of(series) * 1000.0,
+                unit: "ms",
+            })
+            .to_vec();
+    }
+    verdict
+}
+
+/// That nothing went wrong.
+fn well(series: &Series) -> Result<(), String> {
+    let fates = series.webhooks.iter().map(|fate| fate.as_ref().map(drop));
+    for fate in fates.chain([series.connection.as_ref().map(drop)]) {
+        if let Err(Fate::Refused(why) | Fate::Unseen(why)) = fate {
+            return Err(why.clone());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn series(fates: &[Result<u64, Fate>], connection: Result<(), Fate>) -> Series {
+        Series {
+            webhooks: fates.iter().cloned().map(|fate| fate.map(Duration::from_millis)).collect(),
+            connection,
+        }
+    }
+
+    fn fine() -> Series {
+        series(&[Ok(100), Ok(200)], Ok(()))
+    }
+
+    fn refused() -> Fate {
+        Fate::Refused("too many clients already".to_owned())
+    }
+
+    fn unseen() -> Fate {
+        Fate::Unseen("the exec was cut off".to_owned())
+    }
+
+    #[rstest]
+    #[case::all_well(true, fine(), fine(), fine(), "passed")]
+    // 4 × 200 ms + 2 s.
+    #[case::just_in_time(true, fine(), series(&[Ok(2_800)], Ok(())), fine(), "passed")]
+    #[case::too_late(true, fine(), series(&[Ok(2_801)], Ok(())), fine(), "failed")]
+    #[case::not_enhanced(true, fine(), series(&[Err(refused())], Ok(())), fine(), "failed")]
+    #[case::no_connection(true, fine(), series(&[Ok(100)], Err(refused())), fine(), "failed")]
+    #[case::no_connection_whatever_the_trouble(false, fine(), series(&[Ok(100)], Err(refused())), fine(), "failed")]
+    #[case::no_trouble(false, fine(), fine(), fine(), "inconclusive")]
+    #[case::not_seen(true, fine(), series(&[Err(unseen())], Ok(())), fine(), "inconclusive")]
+    #[case::connection_not_seen(true, fine(), series(&[Ok(100)], Err(unseen())), fine(), "inconclusive")]
+    #[case::unwell_before(true, series(&[Err(refused())], Ok(())), series(&[Err(refused())], Ok(())), fine(), "inconclusive")]
+    #[case::unwell_after(true, fine(), series(&[Err(refused())], Ok(())), series(&[Ok(1)], Err(refused())), "inconclusive")]
+    fn what_b_suffers_counts_where_it_was_well_before_and_after(
+        #[case] real: bool,
+        #[case] before: Series,
+        #[case] meanwhile: Series,
+        #[case] after: Series,
+        #[case] expected: &str,
+    ) {
+        let control = Control {
+            claim: "a is at its quota".to_owned(),
+            holds: if real { Ok("refused".to_owned()) } else { Err("admitted".to_owned()) },
+        };
+        let b = TenantId::try_from("b").unwrap();
+        assert_eq!(verdict(&b, &[control], &before, &meanwhile, &after).word(), expected);
+    }
+
+    #[rstest]
+    #[case::all(Some(("53300", 10)), 1_000, true)]
+    #[case::more_to_be_had(None, 1_000, false)]
+    #[case::another_error(Some(("57P03", 3)), 1_000, false)]
+    #[case::let_go_before_the_end(Some(("53300", 10)), 3_501, false)]
+    #[tokio::test(start_paused = true)]
+    async fn connections_are_held_where_the_next_was_refused_until_the_end(
+        #[case] refused: Option<(&str, usize)>,
+        #[case] end_ms: u64,
+        #[case] expected: bool,
+    ) {
+        let held = Held {
+            accepted: refused.map_or(MAX_CONNECTIONS, |(_, count)| count),
+            refused: refused.map(|(code, _)| probe::protocol::Unconnected {
+                ending: probe::protocol::Ending::Reached,
+                code: Some(code.to_owned()),
+                message: "no".to_owned(),
+            }),
+        };
+        let begin = Instant::now();
+        assert_eq!(held_all(Some(held), begin, begin + Duration::from_millis(end_ms)).is_ok(), expected);
+    }
+}
