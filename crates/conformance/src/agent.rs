@@ -614,6 +614,8 @@ mod tests {
         Unread,
         /// Writes no JSON.
         Garbled,
+        /// These parts and an end.
+        Parts(&'static [&'static str]),
     }
 
     const SIGHTING: &str =
@@ -639,6 +641,11 @@ mod tests {
                 )],
                 Answer::Unread => vec![r#"{"ask":0,"end":{"done":0,"refused":"not a question"}}"#.to_owned()],
                 Answer::Garbled => vec!["panic!".to_owned()],
+                Answer::Parts(parts) => {
+                    let end = format!(r#""end":{{"done":{}}}"#, parts.len());
+                    let parts = parts.iter().map(|part| (*part).to_owned()).chain([end]);
+                    parts.map(|part| format!(r#"{{"ask":{ask},{part}}}"#)).collect()
+                }
             };
             for line in lines {
                 socket.send(stdout(&line)).await.unwrap();
@@ -710,6 +717,139 @@ mod tests {
             outcome(3, "reached"),
         ];
         assert_eq!(with_reached(again, heard), expected);
+    }
+
+    const ROW: &str = r#""rows":{"Ok":{"rows":[["1"]],"affected":1}}"#;
+    const REFUSED: &str = r#""rows":{"Err":{"sqlstate":"42501","message":"no"}}"#;
+    const PONG: &str = r#""answer":{"Ok":"PONG"}"#;
+
+    fn two_statements() -> SqlRequest {
+        serde_json::from_value(serde_json::json!({
+            "host": "db", "port": 5432, "user": "tenant-a", "password": "hunter2", "database": "d", "timeout_ms": 1000,
+            "statements": ["one", "two"],
+        }))
+        .unwrap()
+    }
+    fn ping() -> RedisRequest {
+        serde_json::from_value(serde_json::json!({
+            "host": "r", "port": 6379, "user": "tenant-a", "password": "hunter2", "timeout_ms": 1000,
+            "commands": [{ "args": ["PING"] }],
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_said_is_answered_in_order() {
+        let (_server, agent, _) = agent(&[Answer::Parts(&[ROW, REFUSED])]).await;
+        let results = agent.sql(&two_statements()).await.unwrap();
+        assert_eq!(results[0].as_ref().unwrap().rows, [[Some("1".to_owned())]]);
+        let state = results[1].as_ref().unwrap_err().sqlstate.as_deref();
+        assert_eq!(state, Some("42501"));
+    }
+
+    #[tokio::test]
+    async fn redis_answers_likewise() {
+        let (_server, agent, _) = agent(&[Answer::Parts(&[PONG])]).await;
+        let results = agent.redis(&ping()).await.unwrap();
+        assert_eq!(results, [Ok(serde_json::json!("PONG"))]);
+    }
+
+    #[tokio::test]
+    async fn connections_that_were_held_are_counted_beside() {
+        let held = r#""held":{"accepted":9,"refused":{"ending":"reached","code":"53300","message":"full"}}"#;
+        let parts: &'static [&'static str] = Box::leak(Box::new([ROW, ROW, held]));
+        let (_server, agent, _) = agent(Box::leak(Box::new([Answer::Parts(parts)]))).await;
+        let said = agent.sql_session(&two_statements(), Again::Never).await.unwrap();
+        let held = said.held.unwrap();
+        assert_eq!((said.results.unwrap().len(), held.accepted), (2, 9));
+        assert_eq!(held.refused.unwrap().code.as_deref(), Some("53300"));
+    }
+
+    #[rstest]
+    #[case::wrong_password(
+        r#""unconnected":{"ending":"reached","code":"28P01","message":"password authentication failed"}"#,
+        "it refuses: 28P01 password authentication failed",
+        "provisioner apply"
+    )]
+    #[case::too_many(
+        r#""unconnected":{"ending":"reached","code":"53300","message":"too many"}"#,
+        "it refuses: 53300 too many",
+        "pg_stat_activity"
+    )]
+    #[case::starting(
+        r#""unconnected":{"ending":"reached","code":"57P03","message":"starting up"}"#,
+        "it refuses: 57P03",
+        "once its pod is ready"
+    )]
+    #[case::no_database(
+        r#""unconnected":{"ending":"reached","code":"3D000","message":"no such"}"#,
+        "it refuses: 3D000",
+        "enhancer migrate"
+    )]
+    #[case::refused(
+        r#""unconnected":{"ending":"refused","message":"Connection refused"}"#,
+        "connection refused: Connection refused",
+        "its pods are ready"
+    )]
+    #[case::time_out(
+        r#""unconnected":{"ending":"timed-out","message":"no answer in time"}"#,
+        "timed out",
+        "NET-08"
+    )]
+    #[tokio::test]
+    async fn without_a_session_there_is_an_error_with_a_remedy(
+        #[case] part: &'static str,
+        #[case] what: &str,
+        #[case] hint: &str,
+    ) {
+        let parts: &'static [&'static str] = Box::leak(Box::new([part]));
+        let (_server, agent, _) = agent(Box::leak(Box::new([Answer::Parts(parts)]))).await;
+        let error = agent.sql(&two_statements()).await.unwrap_err();
+        let begin = format!("agent sink as tenant-a at PostgreSQL db:5432: {what}");
+        assert!(error.what.starts_with(&begin), "{error}");
+        assert!(error.hint.as_ref().unwrap().contains(hint), "{:?}", error.hint);
+        assert!(!format!("{error:?}").contains("hunter2"));
+    }
+
+    #[tokio::test]
+    async fn a_user_that_redis_refuses_is_named_with_its_words() {
+        let part = r#""unconnected":{"ending":"reached","code":"WRONGPASS","message":"WRONGPASS invalid"}"#;
+        let parts: &'static [&'static str] = Box::leak(Box::new([part]));
+        let (_server, agent, _) = agent(Box::leak(Box::new([Answer::Parts(parts)]))).await;
+        let error = agent.redis(&ping()).await.unwrap_err();
+        assert_eq!(
+            error.what,
+            "agent sink as tenant-a at Redis r:6379: it refuses: WRONGPASS invalid"
+        );
+        assert!(error.hint.unwrap().contains("provisioner apply"));
+    }
+
+    /// Nobody knows what was executed before the connection was lost.
+    #[tokio::test]
+    async fn what_may_not_be_said_twice_is_not() {
+        let (_server, agent, opened) = agent(&[Answer::Cut, Answer::Parts(&[ROW, ROW])]).await;
+        let error = agent.sql(&two_statements()).await.unwrap_err();
+        assert!(error.what.contains(exec::CUT_OFF), "{error}");
+        assert_eq!(opened.load(Ordering::Relaxed), 1);
+        let said = agent.sql_session(&two_statements(), Again::Once).await.unwrap();
+        assert_eq!(said.results.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_may_be_said_twice_is() {
+        let (_server, agent, opened) = agent(&[Answer::Cut, Answer::Parts(&[ROW, ROW])]).await;
+        let said = agent.sql_session(&two_statements(), Again::Once).await.unwrap();
+        assert_eq!(
+            (said.results.unwrap().len(), opened.load(Ordering::Relaxed)),
+            (2, 2)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_result_too_few_is_an_error() {
+        let (_server, agent, _) = agent(&[Answer::Parts(&[ROW])]).await;
+        let error = agent.sql(&two_statements()).await.unwrap_err();
+        assert_eq!(error.what, "agent sink: 2 results expected, 1 came");
     }
 
     #[rstest]

@@ -13,6 +13,8 @@ use provisioner::TenantId;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What an agent does takes no longer as a rule, also where nobody waits for it any more.
+const SETTLED: Duration = Duration::from_secs(1);
 /// How long all that is said in one session may take.
 const WITHIN: Duration = Duration::from_secs(10);
 /// How long looking for rows that killed runs left may take, in milliseconds: a table may be large.
@@ -313,7 +315,12 @@ impl Drop for Canaries {
         };
         for client in std::mem::take(&mut self.clients) {
             let ids = ids.clone();
-            runtime.spawn(async move { drop(remove(&client, &ids).await) });
+            runtime.spawn(async move {
+                let _ = remove(&client, &ids).await;
+                // What was under way when the check was given up is done by then.
+                tokio::time::sleep(SETTLED).await;
+                let _ = remove(&client, &ids).await;
+            });
         }
     }
 }

@@ -11,6 +11,8 @@ use provisioner::TenantId;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What an agent does takes no longer as a rule, also where nobody waits for it any more.
+const SETTLED: Duration = Duration::from_secs(1);
 /// How long all that is said on one connection may take.
 const WITHIN: Duration = Duration::from_secs(10);
 /// How long a key of the run's own lives at most, in seconds, whatever becomes of the run.
@@ -101,7 +103,12 @@ impl Drop for Canaries {
             return;
         };
         for (client, keys) in std::mem::take(&mut self.held) {
-            runtime.spawn(async move { drop(remove(&client, &keys).await) });
+            runtime.spawn(async move {
+                let _ = remove(&client, &keys).await;
+                // What was under way when the check was given up is done by then.
+                tokio::time::sleep(SETTLED).await;
+                let _ = remove(&client, &keys).await;
+            });
         }
     }
 }

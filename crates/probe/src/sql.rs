@@ -77,10 +77,16 @@ pub(crate) async fn converse(request: &SqlRequest, mut answered: impl FnMut(Part
                 }),
             },
         };
-        if let (None, Err(error)) = (&lost, &result)
-            && error.sqlstate.is_none()
-        {
-            lost = Some(error.clone());
+        if let (None, Err(error)) = (&lost, &result) {
+            lost = match &error.sqlstate {
+                None => Some(error.clone()),
+                // The client library has told the server that there will be no lines, to which it has an answer that nobody expects.
+                Some(_) if copied_in(statement).is_some() => Some(SqlError {
+                    sqlstate: None,
+                    message: "a COPY that fails ends the session".to_owned(),
+                }),
+                Some(_) => None,
+            };
         }
         answered(Part::Rows(result));
     }

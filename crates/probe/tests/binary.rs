@@ -317,6 +317,32 @@ fn a_question_that_cannot_be_answered_is_refused_and_the_session_goes_on() {
 }
 
 #[test]
+fn a_session_speaks_with_servers_and_keeps_passwords_to_itself() {
+    let agent = Agent::serve("session-speaks");
+    let mut session = Session::open(&agent);
+    let port = agent.listening.tcp[0];
+    // An agent is neither, and says so in its own way.
+    session.ask(&json!({"ask": 1, "sql": {"host": "127.0.0.1", "port": port, "user": "u", "password": "hunter2-hunter2",
+                "database": "d", "timeout_ms": 5_000, "statements": ["select 1"]}}));
+    let (ask, parts, summary) = session.answer();
+    assert_eq!((ask, summary.done), (1, 1));
+    assert!(
+        matches!(&parts[..], [Part::Unconnected(why)] if why.ending == Ending::ConnectedWithoutEcho),
+        "{parts:?}"
+    );
+    session.ask(&json!({"ask": 2, "redis": {"host": "127.0.0.1", "port": port, "user": "u", "password": "hunter2-hunter2",
+                "timeout_ms": 5_000, "commands": [{"args": ["PING"]}]}}));
+    let (ask, parts, summary) = session.answer();
+    assert_eq!((ask, summary.done), (2, 1));
+    assert!(!format!("{parts:?}").contains("hunter2"), "{parts:?}");
+    session.ask(&json!({"ask": 3, "redis": {"host": "127.0.0.1", "port": port, "user": "u", "password": ["hunter2-hunter2"],
+                "timeout_ms": 5_000, "commands": []}}));
+    let (ask, _, summary) = session.answer();
+    let refused = summary.refused.unwrap();
+    assert_eq!((ask, refused.contains("hunter2")), (0, false), "{refused}");
+}
+
+#[test]
 fn a_session_without_an_agent_beside_it_says_so() {
     let mut agent = Agent::serve("session-alone");
     let mut session = Session::open(&agent);

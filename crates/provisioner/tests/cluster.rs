@@ -24,6 +24,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, Client};
+use provisioner::registration::{Change, purge, register};
 use provisioner::{
     Applied, ApplyError, ApplyOptions, ConnectOptions, DeleteOptions, Manifest, Ownership, Platform, Reason,
     Silent, Stamp, Templates, Tenant, apply, connect, delete, ownership, render, render_platform, wait_ready,
@@ -546,14 +547,20 @@ async fn a_platform_admin_may_make_and_remove_tenants() {
             &Silent,
         )
         .await;
+        let within = Duration::from_secs(20);
+        let registered = register(&client, &case.tenant, &Silent, within).await;
         let removed = delete(&client, &case.tenant.id, &DeleteOptions::default(), &Silent).await;
+        let shared = &case.tenant.shared_services;
+        let purged = purge(&client, shared, &case.tenant.id, &Silent, within).await;
         for api in grants {
             api.delete(&name, &DeleteParams::default()).await.unwrap();
         }
         assert_eq!(made.unwrap().to_string(), "15 created");
         assert_eq!(again.unwrap().to_string(), "15 unchanged");
         assert_eq!(mended.unwrap().to_string(), "2 created, 13 unchanged");
+        assert_eq!(registered.unwrap().role, Change::Created);
         assert!(removed.unwrap().existed);
+        assert!(purged.unwrap().role);
     })
     .await;
 }

@@ -62,7 +62,9 @@ async fn judge(cx: &Context, from: &TenantId, to: &TenantId) -> Result<Verdict, 
 }
 
 async fn read(a: &Client, b: &Client, own: &Row, foreign: &Row) -> Result<Verdict, HarnessError> {
-    futures::try_join!(a.write(own), b.write(foreign))?;
+    // Both to the end: what is given up in the middle may be written after it was removed.
+    let (mine, theirs) = futures::join!(a.write(own), b.write(foreign));
+    mine.and(theirs)?;
     let neighbour_before = b.sees(foreign, "before").await;
     let (mut script, text) = (Script::default(), a.table.text_of(&own.id));
     let own_before = a.within(&mut script, &text);

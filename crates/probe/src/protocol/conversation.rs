@@ -74,8 +74,8 @@ pub struct SqlRequest {
     /// How long all of it may take, but for what is held, in milliseconds: 1 to [`MAX_CONVERSATION_MS`]. What a statement was doing when
     /// the time was over may still be done.
     pub timeout_ms: u64,
-    /// At most [`MAX_STATEMENTS`], in the simple query protocol: each answer is in text. Lines after `COPY … FROM STDIN` are its data. One
-    /// that answers otherwise (`COPY … TO STDOUT`) ends the conversation.
+    /// At most [`MAX_STATEMENTS`], in the simple query protocol: each answer is in text. Lines after `COPY … FROM STDIN` are its data; one
+    /// that fails ends the session, as does what answers otherwise (`COPY … TO STDOUT`).
     #[serde(default)]
     pub statements: Vec<String>,
     /// Further connections to open after that.
