@@ -13,8 +13,6 @@ use provisioner::TenantId;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What an agent does takes no longer as a rule, also where nobody waits for it any more.
-const SETTLED: Duration = Duration::from_secs(1);
 /// How long all that is said in one session may take.
 const WITHIN: Duration = Duration::from_secs(10);
 /// How long looking for rows that killed runs left may take, in milliseconds: a table may be large.
@@ -37,11 +35,15 @@ pub struct Client {
     /// Where its rows are.
     pub table: Table,
     agent: Arc<Agent>,
+    /// One conversation after the other, each to its end, also where the check is given up meanwhile: what is removed after it stays so.
+    busy: Arc<tokio::sync::Mutex<()>>,
     /// Everything but the statements.
     request: SqlRequest,
     /// Whether somebody used the tenant before this run.
     existed: bool,
     run: RunId,
+    /// Whether the cluster is one for tests, in which rows of others may be locked for a moment.
+    pub local: bool,
 }
 
 impl Client {
@@ -62,6 +64,7 @@ impl Client {
             tenant: tenant.clone(),
             table: Table(settings.clone()),
             agent,
+            busy: Arc::default(),
             request: SqlRequest {
                 host: backend.name.clone(),
                 port: backend.port,
@@ -74,6 +77,7 @@ impl Client {
             },
             existed: !cx.site.absent.contains(tenant),
             run: cx.site.mark.run.clone(),
+            local: cx.site.cluster.local.is_ok(),
         }))
     }
 
@@ -101,9 +105,16 @@ impl Client {
             statements: script.0.clone(),
             ..self.request.clone()
         };
-        let said = self.agent.sql_session(&request, Again::Once).await?;
-        said.results
-            .map_err(|why| no_postgresql(&self.agent.place, &request, &why))
+        let (agent, busy) = (Arc::clone(&self.agent), Arc::clone(&self.busy));
+        let asked = tokio::spawn(async move {
+            let _alone = busy.lock().await;
+            let said = agent.sql_session(&request, Again::Once).await?;
+            said.results
+                .map_err(|why| no_postgresql(&agent.place, &request, &why))
+        });
+        asked
+            .await
+            .map_err(|error| HarnessError::during("speak with PostgreSQL", &error))?
     }
 
     /// Writes a row of its own, in its own context, once it has removed what killed runs left there.
@@ -315,12 +326,7 @@ impl Drop for Canaries {
         };
         for client in std::mem::take(&mut self.clients) {
             let ids = ids.clone();
-            runtime.spawn(async move {
-                let _ = remove(&client, &ids).await;
-                // What was under way when the check was given up is done by then.
-                tokio::time::sleep(SETTLED).await;
-                let _ = remove(&client, &ids).await;
-            });
+            runtime.spawn(async move { drop(remove(&client, &ids).await) });
         }
     }
 }

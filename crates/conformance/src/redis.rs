@@ -11,8 +11,6 @@ use provisioner::TenantId;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What an agent does takes no longer as a rule, also where nobody waits for it any more.
-const SETTLED: Duration = Duration::from_secs(1);
 /// How long all that is said on one connection may take.
 const WITHIN: Duration = Duration::from_secs(10);
 /// How long a key of the run's own lives at most, in seconds, whatever becomes of the run.
@@ -27,6 +25,8 @@ pub struct Client {
     /// What its keys of this run begin with.
     pub keys: String,
     agent: Arc<Agent>,
+    /// One conversation after the other, each to its end, also where the check is given up meanwhile: what is removed after it stays so.
+    busy: Arc<tokio::sync::Mutex<()>>,
     /// Everything but the commands.
     request: RedisRequest,
 }
@@ -48,6 +48,7 @@ impl Client {
             queue: settings.queue.of(tenant),
             keys: format!("{}{}", settings.prefix.of(tenant), cx.site.mark.run.object("")),
             agent,
+            busy: Arc::default(),
             request: RedisRequest {
                 host: backend.name.clone(),
                 port: backend.port,
@@ -68,9 +69,15 @@ impl Client {
             commands: commands.to_vec(),
             ..self.request.clone()
         };
-        let said = self.agent.redis_session(&request, Again::Once).await?;
-        said.results
-            .map_err(|why| no_redis(&self.agent.place, &request, &why))
+        let (agent, busy) = (Arc::clone(&self.agent), Arc::clone(&self.busy));
+        let asked = tokio::spawn(async move {
+            let _alone = busy.lock().await;
+            let said = agent.redis_session(&request, Again::Once).await?;
+            said.results.map_err(|why| no_redis(&agent.place, &request, &why))
+        });
+        asked
+            .await
+            .map_err(|error| HarnessError::during("speak with Redis", &error))?
     }
 }
 
@@ -103,12 +110,7 @@ impl Drop for Canaries {
             return;
         };
         for (client, keys) in std::mem::take(&mut self.held) {
-            runtime.spawn(async move {
-                let _ = remove(&client, &keys).await;
-                // What was under way when the check was given up is done by then.
-                tokio::time::sleep(SETTLED).await;
-                let _ = remove(&client, &keys).await;
-            });
+            runtime.spawn(async move { drop(remove(&client, &keys).await) });
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::check::{Check, CheckInfo, Footprint, Profile, Schedule, Severity};
 use crate::context::Context;
 use crate::error::HarnessError;
 use crate::postgresql::{
-    self, Canaries, Client, Row, Script, Table, literal, nothing_written, one_row, words,
+    self, Canaries, Client, Row, Script, Table, literal, nothing_seen, nothing_written, one_row, words,
 };
 use crate::resource::Resource;
 use crate::subject::{self, Subject};
@@ -25,7 +25,7 @@ static INFO: CheckInfo = CheckInfo {
     severity: Severity::Critical,
     footprint: Footprint::OwnObjects,
     why: "A policy for reading says nothing of writing: one that lets rows in with WITH CHECK (true), or a second, permissive one, lets A put words into B's mouth, hand rows over to B, or change and delete B's.",
-    how: "Each tenant writes a row with a nonce, with the credentials from its own namespace, from a pod there, in its own context. Then A, in its context, inserts a row in B's name (INSERT, COPY), changes and deletes B's row, claims it for itself, overwrites it by ON CONFLICT DO UPDATE, and makes its own row B's: each must be refused by row-level security (42501; COPY: 0A000) or concern no row, and B must find its row as it was and no other. What constraints say comes from behind the policies and fails. Controls: in the same session A inserts, changes and deletes rows of its own.",
+    how: "Each tenant writes a row with a nonce, with the credentials from its own namespace, from a pod there, in its own context. Then A, in its context, inserts a row in B's name (INSERT, COPY), changes and deletes B's row, claims it for itself, overwrites it by ON CONFLICT DO UPDATE, and makes its own row B's: each must be refused by row-level security (42501; COPY: 0A000) or concern no row, and B must find its row as it was and no other. On local clusters it also changes and deletes all rows that there are, in transactions that are rolled back: a statement that looks for no row is held by fewer policies. What constraints say comes from behind the policies and fails. Controls: in the same session A inserts, changes and deletes rows of its own.",
     remedy: "every policy of the table needs WITH CHECK as strict as USING, and permissive ones are added up: select policyname, permissive, cmd, qual, with_check from pg_policies. enhancer migrate brings back what is promised",
     schedule: Schedule::Concurrent,
     timeout: Duration::from_secs(300),
@@ -104,6 +104,10 @@ async fn write(a: &Client, b: &Client, cast: &Cast) -> Result<Verdict, HarnessEr
     allowed.push(("deletes", a.within(&mut script, &a.table.delete(&[&cast.own.id]))));
     let said = a.say(&script).await;
     let copied = copy_in(a, &cast.copied).await;
+    let blind = match a.local {
+        true => write_blindly(a, cast).await,
+        false => Vec::new(),
+    };
     // Whatever became of the session, B looks what was done.
     let mut look = Script::default();
     let place = b.within(&mut look, &b.table.texts_of(&cast.ids()));
@@ -120,7 +124,7 @@ async fn write(a: &Client, b: &Client, cast: &Cast) -> Result<Verdict, HarnessEr
         (how, results)
     });
     let seen = seen.chain([(COPY, vec![&copied])]);
-    Ok(conclude(cast, allowed, seen, [before, untouched]).with_findings(findings))
+    Ok(conclude(cast, allowed, seen, blind, [before, untouched]).with_findings(findings))
 }
 
 /// Inserts this row by COPY, in a session of its own, which it ends where it fails.
@@ -138,6 +142,92 @@ async fn copy_in(client: &Client, row: &Row) -> StatementResult {
             sqlstate: None,
             message: error.to_string(),
         }),
+    }
+}
+
+/// How often rows are deleted blindly: others of the tenant may come and go between counting and deleting.
+const TIMES: usize = 3;
+
+/// Changes and deletes all rows that there are, in transactions that are rolled back. A statement that reads no column is held by the
+/// policies for its own command alone; one that looks for a row, by those for reading too, which hide what these let through.
+async fn write_blindly(client: &Client, cast: &Cast) -> Vec<(&'static str, Observation)> {
+    let (name, [_, tenant, _]) = (client.table.name(), client.table.columns());
+    let enter = client.table.enter(&client.tenant);
+    // Nobody is kept waiting for long where rows of others are locked after all.
+    let begin = "begin; set local statement_timeout = 2000; set local lock_timeout = 1000";
+    let mut script = Script::default();
+    let mut say = |statements: &[&str]| {
+        let first = script.say(begin);
+        script.say(&enter);
+        for statement in statements {
+            script.say(statement);
+        }
+        script.say("rollback");
+        first + 2
+    };
+    let us = literal(client.tenant.as_str());
+    let claim = format!("update {name} set {tenant} = {us}");
+    let claimed = say(&[&claim, &client.table.text_of(&cast.foreign.id)]);
+    let (count, delete) = (
+        format!("select count(*) from {name}"),
+        format!("delete from {name}"),
+    );
+    let deleted = [(); TIMES].map(|()| say(&[&count, &delete]));
+    let results = match client.say(&script).await {
+        Ok(results) => results,
+        Err(error) => {
+            let broken = || Observation::Broken(error.to_string());
+            return vec![(CLAIMS_ALL, broken()), (DELETES_ALL, broken())];
+        }
+    };
+    let deletions: Vec<[&StatementResult; 2]> = deleted
+        .iter()
+        .map(|place| [&results[*place], &results[place + 1]])
+        .collect();
+    vec![
+        (
+            CLAIMS_ALL,
+            claimed_blindly(&results[claimed], &results[claimed + 1]),
+        ),
+        (DELETES_ALL, deleted_blindly(&deletions)),
+    ]
+}
+
+const CLAIMS_ALL: &str = "claims all rows that there are";
+const DELETES_ALL: &str = "deletes all rows that there are";
+
+/// A change of every row, and what is seen of the other one's then.
+fn claimed_blindly(change: &StatementResult, seen: &StatementResult) -> Observation {
+    match (change, nothing_seen(seen)) {
+        (Ok(_), Observation::Denied(_)) => Observation::Denied("0 rows".to_owned()),
+        (Ok(_), observation) => observation,
+        // Of its own it may write all.
+        (Err(_), _) => nothing_written(change),
+    }
+}
+
+/// Counts of the tenant's rows, each with what a deletion of every row concerned.
+fn deleted_blindly(deletions: &[[&StatementResult; 2]]) -> Observation {
+    let mut more = Vec::new();
+    for [counted, deleted] in deletions {
+        let own = match counted {
+            Ok(Rows { rows, .. }) => rows
+                .first()
+                .and_then(|row| row.first()?.as_ref()?.parse::<u64>().ok()),
+            Err(error) => return Observation::Broken(words(error)),
+        };
+        match (own, deleted) {
+            (Some(own), Ok(Rows { affected, .. })) => more.push(affected.saturating_sub(own)),
+            (None, _) => return Observation::Broken("count(*) is no number".to_owned()),
+            (_, Err(_)) => return nothing_written(deleted),
+        }
+    }
+    // One may have been beside a row that came or went.
+    more.sort_unstable();
+    match more.get(more.len() / 2) {
+        Some(0) => Observation::Denied("0 rows".to_owned()),
+        Some(count) => Observation::Reached(format!("{count} row(s) of others deleted")),
+        None => Observation::Broken("was not tried".to_owned()),
     }
 }
 
@@ -206,6 +296,7 @@ fn conclude<'a>(
     cast: &Cast,
     allowed: impl Iterator<Item = (&'static str, &'a StatementResult)>,
     seen: impl Iterator<Item = (&'static str, Vec<&'a StatementResult>)>,
+    blind: Vec<(&'static str, Observation)>,
     neighbour: [Control; 2],
 ) -> Verdict {
     let (a, b) = (&cast.own.tenant, &cast.foreign.tenant);
@@ -214,9 +305,11 @@ fn conclude<'a>(
         .collect();
     controls.extend(neighbour);
     let observed: Vec<Observed> = seen
-        .map(|(how, results)| Observed {
+        .map(|(how, results)| (how, refused(how, &results)))
+        .chain(blind)
+        .map(|(how, observation)| Observed {
             what: format!("{a} -> {b}: {how}"),
-            observation: refused(how, &results),
+            observation,
         })
         .collect();
     judge_denied(&prove(&controls), &observed)
@@ -282,7 +375,7 @@ fn untouched(foreign: &Row, found: Result<StatementResult, HarnessError>) -> (Co
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgresql::tests::{denied, lost, none, row, table, written};
+    use crate::postgresql::tests::{count, denied, lost, none, one, row, table, written};
     use crate::scripted::word_and_text;
     use rstest::rstest;
 
@@ -336,7 +429,7 @@ mod tests {
     ) {
         let allowed = [("inserts", &own)].into_iter();
         let seen = ["x", "y"].into_iter().zip(seen.iter().map(|result| vec![result]));
-        let verdict = conclude(&cast(), allowed, seen, [held(), neighbour]);
+        let verdict = conclude(&cast(), allowed, seen, Vec::new(), [held(), neighbour]);
         let (found, all) = word_and_text(&verdict);
         assert_eq!(found, word, "{all}");
         assert!(all.contains(text), "{all}");
@@ -358,6 +451,62 @@ mod tests {
             observation: refused(how, &results.iter().collect::<Vec<_>>()),
         };
         assert!(observed.to_string().contains(expected), "{observed}");
+    }
+
+    #[rstest]
+    #[case::own_rows_only(vec![(2, written(2)), (2, written(2)), (2, written(2))], "denied (0 rows)")]
+    #[case::one_came_meanwhile(vec![(2, written(3)), (3, written(3)), (3, written(3))], "denied (0 rows)")]
+    #[case::others_too(vec![(2, written(5)), (2, written(5)), (2, written(5))], "reached (3 row(s) of others deleted)")]
+    #[case::no_right(vec![(2, denied("42501", "permission denied")), (2, written(2)), (2, written(2))], "denied (42501 no privilege)")]
+    #[case::locked(vec![(2, denied("55P03", "lock timeout"))], "undecided (55P03 lock timeout)")]
+    #[case::not_tried(vec![], "undecided (was not tried)")]
+    fn who_deletes_everything_deletes_its_own(
+        #[case] deletions: Vec<(u64, StatementResult)>,
+        #[case] expected: &str,
+    ) {
+        let counted: Vec<_> = deletions
+            .into_iter()
+            .map(|(own, deleted)| [count(own), deleted])
+            .collect();
+        let deletions: Vec<_> = counted
+            .iter()
+            .map(|[counted, deleted]| [counted, deleted])
+            .collect();
+        let observed = Observed {
+            what: "x".into(),
+            observation: deleted_blindly(&deletions),
+        };
+        assert_eq!(observed.to_string(), format!("x: {expected}"));
+    }
+
+    #[rstest]
+    #[case::unseen(written(2), none(), "denied (0 rows)")]
+    #[case::seen(written(5), one("nonce-b"), "reached (1 row came back)")]
+    #[case::by_a_key_of_anothers(
+        denied("23505", "duplicate key"),
+        denied("25P02", "aborted"),
+        "reached (past the policies: 23505 duplicate key)"
+    )]
+    #[case::no_right(
+        denied("42501", "permission denied"),
+        denied("25P02", "aborted"),
+        "denied (42501 no privilege)"
+    )]
+    #[case::locked(
+        denied("55P03", "lock timeout"),
+        denied("25P02", "aborted"),
+        "undecided (55P03 lock timeout)"
+    )]
+    fn who_claims_everything_sees_its_own(
+        #[case] change: StatementResult,
+        #[case] seen: StatementResult,
+        #[case] expected: &str,
+    ) {
+        let observed = Observed {
+            what: "x".into(),
+            observation: claimed_blindly(&change, &seen),
+        };
+        assert_eq!(observed.to_string(), format!("x: {expected}"));
     }
 
     fn rows(rows: &[(&str, &str)]) -> Result<StatementResult, HarnessError> {
