@@ -144,12 +144,11 @@ async fn look(
     batch: &Batch,
 ) -> Result<Seen, HarnessError> {
     let deadline = Instant::now() + webhooks.application().within;
-    let accepted = batch.claims.iter().filter(|sent| sent.answer.is_accepted());
-    let awaited: Vec<String> = accepted
-        .chain(&batch.plain)
-        .map(|sent| sent.nonce.clone())
-        .collect();
-    let own = [batch.own.nonce.clone()];
+    let accepted = |sent: &&Sent| sent.answer.is_accepted();
+    let nonce = |sent: &Sent| sent.nonce.clone();
+    let of_from = batch.claims.iter().chain(&batch.plain).filter(accepted);
+    let awaited: Vec<String> = of_from.map(nonce).collect();
+    let own: Vec<String> = Some(&batch.own).filter(accepted).map(nonce).into_iter().collect();
     let (by_from, by_to) = futures::try_join!(
         webhooks.await_effects(from, &awaited, deadline),
         webhooks.await_effects(to, &own, deadline)
