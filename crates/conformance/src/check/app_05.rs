@@ -81,7 +81,7 @@ fn redated(webhooks: &Webhooks, tenant: &TenantId) -> Result<Vec<Forged>, Harnes
     let now = Timestamp::now();
     let signed_at = |what: &str, at| {
         let message = webhooks.message(tenant)?.at(application, at);
-        let what = format!("webhook to {tenant} {what} is accepted");
+        let what = format!("webhook to {tenant} {what}");
         Ok::<_, HarnessError>(Forged::new(what, webhooks.signed(message, tenant)?))
     };
     let minutes = away.as_secs() / 60;
@@ -92,7 +92,7 @@ fn redated(webhooks: &Webhooks, tenant: &TenantId) -> Result<Vec<Forged>, Harnes
         signed_at(&format!("signed {minutes} min ago"), now - away)?,
         signed_at(&format!("signed for in {minutes} min"), now + away)?,
         Forged::new(
-            format!("webhook to {tenant} redated after it was signed is accepted"),
+            format!("webhook to {tenant} redated after it was signed"),
             redated,
         ),
     ])
@@ -121,7 +121,7 @@ async fn repeated(webhooks: &Webhooks, tenant: &TenantId) -> Result<(Observed, V
         Ok(effects) => observe(&second, nonce, &effects, webhooks.logs().await.as_ref()),
         Err(error) => Observation::Broken(error.what),
     };
-    let what = format!("the same webhook to {tenant}, sent again, has a second effect");
+    let what = format!("second effect of one webhook to {tenant}, sent again");
     Ok((Observed { what, observation }, vec![first, third]))
 }
 

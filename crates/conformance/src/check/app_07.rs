@@ -166,7 +166,7 @@ async fn look(
 fn judge(from: &TenantId, to: &TenantId, batch: &Batch, seen: &Seen) -> Verdict {
     let claim = |sent: &Sent| Observed {
         what: format!(
-            "webhook of {from} that claims {to} by {} becomes {to}'s",
+            "way to {to} of a webhook of {from} that claims it by {}",
             sent.what
         ),
         observation: observe(
