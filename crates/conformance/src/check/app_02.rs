@@ -50,10 +50,7 @@ impl Check for App02 {
             let (from, to) = subject.pair()?;
             let webhooks = cx.stage.webhooks().await?;
             let message = webhooks.signed(webhooks.message(to)?, from)?;
-            let forged = Forged::new(
-                format!("webhook to {to} signed with {from}'s key is accepted"),
-                message,
-            );
+            let forged = Forged::new(format!("webhook to {to} signed with {from}'s key"), message);
             let seen = webhook::refused(&webhooks, &[to, from], vec![forged]).await?;
             Ok(judge_denied(&prove(&seen.controls), &seen.probes))
         }

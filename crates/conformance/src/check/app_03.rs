@@ -22,7 +22,7 @@ static INFO: CheckInfo = CheckInfo {
     severity: Severity::Critical,
     footprint: Footprint::OwnObjects,
     why: "A signature that does not cover the body, or only what a parser made of it, lets whoever saw one webhook send any other under it.",
-    how: "Validly signed webhooks, altered after that in one thing: one byte of the body, a blank at its end, the same JSON written otherwise, and a signature of another body. Each must be answered 401 or 403, and neither the altered nor the original one may be seen enhanced. Controls: valid webhooks before and after are accepted and enhanced.",
+    how: "Validly signed webhooks, altered after that in one thing: one byte of the body, a blank at its end, the same JSON written otherwise, and the signature and timestamp of another webhook that was accepted before. Each must be answered 401 or 403, and neither the altered nor the original one may be seen enhanced. Controls: valid webhooks before and after are accepted and enhanced.",
     remedy: "verify over the raw bytes of the request, before they are parsed: a framework's parsed body written out again is not what was signed",
     schedule: Schedule::Concurrent,
     timeout: Duration::from_secs(180),
@@ -48,7 +48,7 @@ impl Check for App03 {
     fn run<'a>(&self, cx: &'a Context, subject: &'a Subject) -> BoxFuture<'a, Result<Verdict, HarnessError>> {
         async move {
             let webhooks = cx.stage.webhooks().await?;
-            let forged = forged(&webhooks, subject.tenant()?)?;
+            let forged = forged(&webhooks, subject.tenant()?).await?;
             let seen = webhook::refused(&webhooks, &[subject.tenant()?], forged).await?;
             Ok(judge_denied(&prove(&seen.controls), &seen.probes))
         }
@@ -56,19 +56,25 @@ impl Check for App03 {
     }
 }
 
-fn forged(webhooks: &Webhooks, tenant: &TenantId) -> Result<Vec<Forged>, HarnessError> {
-    let what = |how: &str| format!("webhook to {tenant} {how} is accepted");
+async fn forged(webhooks: &Webhooks, tenant: &TenantId) -> Result<Vec<Forged>, HarnessError> {
+    let what = |how: &str| format!("webhook to {tenant} {how}");
     let valid = webhooks.valid(tenant)?;
     let (body, nonce) = valid.one_byte_off();
     let one_byte = Forged::new(what("with one byte changed"), valid.with_body(body)).or_under(nonce);
     let valid = webhooks.valid(tenant)?;
     let body = format!("{} ", valid.body);
     let blank = Forged::new(what("with a blank at its end"), valid.with_body(body));
-    let (valid, other) = (webhooks.valid(tenant)?, webhooks.valid(tenant)?);
-    let of_another = valid.with_signature(other.signature);
-    let of_another =
-        Forged::new(what("with the signature of another body"), of_another).or_under(other.nonce);
-    let mut forged = vec![one_byte, blank, of_another];
+    let valid = webhooks.valid(tenant)?;
+    // Accepted first: whoever keeps what was once good finds it again.
+    webhooks.awake(tenant).await;
+    webhooks.send(&valid).await;
+    let other = webhooks.message(tenant)?;
+    let reused = valid.with_content_of(other);
+    let mut forged = vec![
+        one_byte,
+        blank,
+        Forged::new(what("with the signature of another, accepted one"), reused),
+    ];
     let valid = webhooks.valid(tenant)?;
     if let Some(body) = valid.reserialised() {
         forged.push(Forged::new(

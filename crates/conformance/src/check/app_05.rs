@@ -6,7 +6,7 @@ use crate::error::HarnessError;
 use crate::resource::Resource;
 use crate::subject::{self, Subject};
 use crate::verdict::{Control, Observation, Observed, Verdict, judge_denied, prove};
-use crate::webhook::{self, Answer, Effects, Forged, Logs, Webhooks};
+use crate::webhook::{self, Answer, Effects, Forged, Logs, Message, Webhooks};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
@@ -81,7 +81,7 @@ fn redated(webhooks: &Webhooks, tenant: &TenantId) -> Result<Vec<Forged>, Harnes
     let now = Timestamp::now();
     let signed_at = |what: &str, at| {
         let message = webhooks.message(tenant)?.at(application, at);
-        let what = format!("webhook to {tenant} {what} is accepted");
+        let what = format!("webhook to {tenant} {what}");
         Ok::<_, HarnessError>(Forged::new(what, webhooks.signed(message, tenant)?))
     };
     let minutes = away.as_secs() / 60;
@@ -92,7 +92,7 @@ fn redated(webhooks: &Webhooks, tenant: &TenantId) -> Result<Vec<Forged>, Harnes
         signed_at(&format!("signed {minutes} min ago"), now - away)?,
         signed_at(&format!("signed for in {minutes} min"), now + away)?,
         Forged::new(
-            format!("webhook to {tenant} redated after it was signed is accepted"),
+            format!("webhook to {tenant} redated after it was signed"),
             redated,
         ),
     ])
@@ -101,47 +101,50 @@ fn redated(webhooks: &Webhooks, tenant: &TenantId) -> Result<Vec<Forged>, Harnes
 /// One webhook sent twice, and what came of it.
 async fn repeated(webhooks: &Webhooks, tenant: &TenantId) -> Result<(Observed, Vec<Control>), HarnessError> {
     let message = webhooks.valid(tenant)?;
-    let nonce = message.nonce.clone();
-    let within = webhooks.application().within;
-    let first = webhooks.send(&message).await;
-    let nonces = [nonce.clone()];
-    let deadline = Instant::now() + within;
-    let once = webhooks.await_effects(tenant, &nonces, deadline).await;
+    let first = enhanced(
+        webhooks,
+        &message,
+        "the webhook that is repeated is enhanced the first time",
+    )
+    .await;
     let second = webhooks.send(&message).await;
     // One that comes after it has been enhanced: what the second set off has had its turn.
-    let barrier = webhooks.valid(tenant)?;
-    let third = webhooks.send(&barrier).await;
-    let barriers = [barrier.nonce.clone()];
-    let passed = webhooks
-        .await_effects(tenant, &barriers, Instant::now() + within)
-        .await;
+    let third = enhanced(
+        webhooks,
+        &webhooks.valid(tenant)?,
+        "a webhook after the repetition is enhanced",
+    )
+    .await;
     tokio::time::sleep(SETTLE).await;
-    let effects = webhooks.effects(tenant, &nonces).await;
-    let logs = webhooks.logs().await;
-    let done = |answer: &Answer, effects: Result<Effects, HarnessError>, nonce: &str| match effects {
-        Ok(effects) if effects.contains_key(nonce) => Ok(format!("{answer}, and enhanced")),
+    let nonce = &message.nonce;
+    let observation = match webhooks.effects(tenant, std::slice::from_ref(nonce)).await {
+        Ok(effects) => observe(&second, nonce, &effects, webhooks.logs().await.as_ref()),
+        Err(error) => Observation::Broken(error.what),
+    };
+    let what = format!("second effect of one webhook to {tenant}, sent again");
+    Ok((Observed { what, observation }, vec![first, third]))
+}
+
+/// Sends a valid webhook and waits until it is enhanced.
+async fn enhanced(webhooks: &Webhooks, message: &Message, claim: &str) -> Control {
+    let (tenant, within) = (&message.to, webhooks.application().within);
+    let answer = webhooks.send(message).await;
+    let claim = format!("{claim} for {tenant}");
+    if !answer.is_accepted() {
+        let holds = Err(answer.to_string());
+        return Control { claim, holds };
+    }
+    let nonces = [message.nonce.clone()];
+    let effects = webhooks.await_effects(tenant, &nonces, Instant::now() + within);
+    let holds = match effects.await {
+        Ok(effects) if !effects.is_empty() => Ok(format!("{answer}, and enhanced")),
         Ok(_) => Err(format!(
             "{answer}, and not enhanced within {} s",
             within.as_secs()
         )),
         Err(error) => Err(error.what),
     };
-    let controls = vec![
-        Control {
-            claim: format!("the webhook that is repeated is enhanced for {tenant} the first time"),
-            holds: done(&first, once, &nonce),
-        },
-        Control {
-            claim: format!("a webhook after the repetition is enhanced for {tenant}"),
-            holds: done(&third, passed, &barrier.nonce),
-        },
-    ];
-    let observation = match effects {
-        Ok(effects) => observe(&second, &nonce, &effects, &logs),
-        Err(error) => Observation::Broken(error.what),
-    };
-    let what = format!("the same webhook to {tenant}, sent again, has a second effect");
-    Ok((Observed { what, observation }, controls))
+    Control { claim, holds }
 }
 
 /// What a repetition's fate says: rows, and lines of workers that say that it was enhanced.

@@ -6,10 +6,11 @@ use crate::error::HarnessError;
 use crate::resource::Resource;
 use crate::subject::{self, Subject};
 use crate::verdict::{Control, Observation, Observed, Verdict, judge_denied, prove};
-use crate::webhook::{self, Answer, Logs, Message, Webhooks};
+use crate::webhook::{self, Answer, Effects, Logs, Message, Webhooks};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use provisioner::TenantId;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -58,58 +59,60 @@ impl Check for App07 {
     }
 }
 
+/// A webhook that was sent.
+struct Sent {
+    /// By what it claims to be the other's; for one without a claim which one it is.
+    what: String,
+    nonce: String,
+    answer: Answer,
+}
+
+/// All that was sent: those that claim, and those between which they were.
+struct Batch {
+    claims: Vec<Sent>,
+    /// Of the tenant that claims, before and after.
+    plain: [Sent; 2],
+    /// Of the tenant that is claimed.
+    own: Sent,
+}
+
+/// What came of them.
+struct Seen {
+    by_from: Effects,
+    by_to: Effects,
+    logs: Arc<Logs>,
+}
+
 async fn decide(webhooks: &Webhooks, from: &TenantId, to: &TenantId) -> Result<Verdict, HarnessError> {
     futures::join!(webhooks.awake(from), webhooks.awake(to));
+    let batch = send(webhooks, from, to).await?;
+    let seen = look(webhooks, from, to, &batch).await?;
+    Ok(judge(from, to, &batch, &seen))
+}
+
+async fn send(webhooks: &Webhooks, from: &TenantId, to: &TenantId) -> Result<Batch, HarnessError> {
+    let plain = |what: &str, tenant| Ok::<_, HarnessError>((what.to_owned(), webhooks.valid(tenant)?));
     let claims = claims(webhooks, from, to)?;
-    let plain = [webhooks.valid(from)?, webhooks.valid(to)?, webhooks.valid(from)?];
-    let [before, own, after] = &plain;
-    let (first, owns) = futures::join!(webhooks.send(before), webhooks.send(own));
-    let answers = join_all(claims.iter().map(|(_, message)| webhooks.send(message))).await;
-    let last = webhooks.send(after).await;
-    let deadline = Instant::now() + webhooks.application().within;
-    let sent = claims.iter().zip(&answers);
-    let mut of_from: Vec<String> = sent
-        .filter(|(_, answer)| answer.is_accepted())
-        .map(|((_, message), _)| message.nonce.clone())
-        .collect();
-    of_from.extend([before.nonce.clone(), after.nonce.clone()]);
-    let of_to = [own.nonce.clone()];
-    let (seen, own_seen) = futures::join!(
-        webhooks.await_effects(from, &of_from, deadline),
-        webhooks.await_effects(to, &of_to, deadline)
+    let (before, own) = futures::join!(
+        sent(webhooks, plain("before", from)?),
+        sent(webhooks, plain("of its own", to)?)
     );
-    tokio::time::sleep(SETTLE).await;
-    let nonces: Vec<String> = claims.iter().map(|(_, message)| message.nonce.clone()).collect();
-    let by_to = webhooks.effects(to, &nonces).await;
-    let logs = webhooks.logs().await;
-    let (seen, by_to) = (seen?, by_to?);
-    let probes: Vec<Observed> = claims
-        .iter()
-        .zip(&answers)
-        .map(|((what, message), answer)| Observed {
-            what: format!("webhook of {from} that claims {to} by {what} becomes {to}'s"),
-            observation: observe(
-                answer,
-                seen.contains_key(&message.nonce),
-                crossed(&message.nonce, by_to.contains_key(&message.nonce), to, &logs),
-            ),
-        })
-        .collect();
-    let own_seen = own_seen?.contains_key(&own.nonce);
-    let logged = logs.of(&own.nonce).any(|line| line.namespace == to.namespace());
-    let controls = [
-        plain_control(from, "before", &first, seen.contains_key(&before.nonce)),
-        plain_control(from, "after", &last, seen.contains_key(&after.nonce)),
-        plain_control(to, "of its own", &owns, own_seen),
-        Control {
-            claim: format!("{to}'s own webhook is logged in {}", to.namespace()),
-            holds: logged
-                .then(|| "it is".to_owned())
-                .ok_or_else(|| "no line names it".to_owned()),
-        },
-        logs.readable([from.namespace(), to.namespace()].iter().map(String::as_str)),
-    ];
-    Ok(judge_denied(&prove(&controls), &probes))
+    let claims = join_all(claims.into_iter().map(|claim| sent(webhooks, claim))).await;
+    let after = sent(webhooks, plain("after", from)?).await;
+    Ok(Batch {
+        claims,
+        plain: [before, after],
+        own,
+    })
+}
+
+async fn sent(webhooks: &Webhooks, (what, message): (String, Message)) -> Sent {
+    let answer = webhooks.send(&message).await;
+    Sent {
+        what,
+        nonce: message.nonce,
+        answer,
+    }
 }
 
 /// Valid webhooks of one tenant that claim another, one claim each.
@@ -133,15 +136,75 @@ fn claims(
     Ok(claims)
 }
 
+/// What each of the two sees, once all that was accepted is enhanced or the time for it is over.
+async fn look(
+    webhooks: &Webhooks,
+    from: &TenantId,
+    to: &TenantId,
+    batch: &Batch,
+) -> Result<Seen, HarnessError> {
+    let deadline = Instant::now() + webhooks.application().within;
+    let accepted = |sent: &&Sent| sent.answer.is_accepted();
+    let nonce = |sent: &Sent| sent.nonce.clone();
+    let of_from = batch.claims.iter().chain(&batch.plain).filter(accepted);
+    let awaited: Vec<String> = of_from.map(nonce).collect();
+    let own: Vec<String> = Some(&batch.own).filter(accepted).map(nonce).into_iter().collect();
+    let (by_from, by_to) = futures::try_join!(
+        webhooks.await_effects(from, &awaited, deadline),
+        webhooks.await_effects(to, &own, deadline)
+    )?;
+    tokio::time::sleep(SETTLE).await;
+    let claimed: Vec<String> = batch.claims.iter().map(|sent| sent.nonce.clone()).collect();
+    let crossed = webhooks.effects(to, &claimed).await?;
+    Ok(Seen {
+        by_from,
+        by_to: by_to.into_iter().chain(crossed).collect(),
+        logs: webhooks.logs().await,
+    })
+}
+
+fn judge(from: &TenantId, to: &TenantId, batch: &Batch, seen: &Seen) -> Verdict {
+    let claim = |sent: &Sent| Observed {
+        what: format!(
+            "way to {to} of a webhook of {from} that claims it by {}",
+            sent.what
+        ),
+        observation: observe(
+            &sent.answer,
+            seen.by_from.contains_key(&sent.nonce),
+            crossed(&sent.nonce, to, seen),
+        ),
+    };
+    let probes: Vec<Observed> = batch.claims.iter().map(claim).collect();
+    let namespaces = [from.namespace(), to.namespace()];
+    let mut own = seen.logs.of(&batch.own.nonce);
+    let logged = own.any(|line| line.namespace == to.namespace());
+    let mut controls: Vec<Control> = batch
+        .plain
+        .iter()
+        .map(|sent| plain_control(from, sent, &seen.by_from))
+        .collect();
+    controls.extend([
+        plain_control(to, &batch.own, &seen.by_to),
+        Control {
+            claim: format!("{to}'s own webhook is logged in {}", to.namespace()),
+            holds: logged
+                .then(|| "it is".to_owned())
+                .ok_or_else(|| "no line names it".to_owned()),
+        },
+        seen.logs.readable(namespaces.iter().map(String::as_str)),
+    ]);
+    judge_denied(&prove(&controls), &probes)
+}
+
 /// What shows that a webhook has become the other tenant's.
-fn crossed(nonce: &str, seen: bool, to: &TenantId, logs: &Logs) -> Option<String> {
-    let namespace = to.namespace();
-    let line = logs.of(nonce).find(|line| line.namespace == namespace);
-    match (seen, line) {
-        (true, _) => Some(format!("{to} sees it enhanced")),
-        (false, Some(line)) => Some(format!("logged by {line}")),
-        (false, None) => None,
+fn crossed(nonce: &str, to: &TenantId, seen: &Seen) -> Option<String> {
+    if seen.by_to.contains_key(nonce) {
+        return Some(format!("{to} sees it enhanced"));
     }
+    let namespace = to.namespace();
+    let line = seen.logs.of(nonce).find(|line| line.namespace == namespace);
+    line.map(|line| format!("logged by {line}"))
 }
 
 /// What a claim's fate says: any refusal will do, since it is the tenant's own to make.
@@ -157,14 +220,15 @@ fn observe(answer: &Answer, own: bool, crossed: Option<String>) -> Observation {
     }
 }
 
-fn plain_control(tenant: &TenantId, when: &str, answer: &Answer, enhanced: bool) -> Control {
-    let holds = match (answer, enhanced) {
+fn plain_control(tenant: &TenantId, sent: &Sent, seen: &Effects) -> Control {
+    let Sent { what, nonce, answer } = sent;
+    let holds = match (answer, seen.contains_key(nonce)) {
         (Answer::Accepted(_), true) => Ok(format!("{answer}, and enhanced")),
         (Answer::Accepted(_), false) => Err(format!("{answer}, and never enhanced")),
         _ => Err(answer.to_string()),
     };
     Control {
-        claim: format!("a webhook of {tenant} without a claim is enhanced for it ({when})"),
+        claim: format!("a webhook of {tenant} without a claim is enhanced for it ({what})"),
         holds,
     }
 }
@@ -174,72 +238,92 @@ mod tests {
     use super::*;
     use crate::webhook::Line;
     use rstest::rstest;
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
-    fn tenant() -> TenantId {
-        TenantId::try_from("b").unwrap()
+    fn id(text: &str) -> TenantId {
+        TenantId::try_from(text).unwrap()
     }
-
-    #[rstest]
-    #[case::processed_as_its_own(Answer::Accepted(202), true, None, "passed")]
-    #[case::refused(Answer::Refused(403), false, None, "passed")]
-    #[case::refused_as_malformed(Answer::Refused(422), false, None, "passed")]
-    #[case::seen_by_the_other(Answer::Accepted(202), false, Some("b sees it enhanced"), "failed")]
-    #[case::seen_by_both(Answer::Accepted(202), true, Some("b sees it enhanced"), "failed")]
-    #[case::refused_and_seen(Answer::Refused(401), false, Some("logged by pod w"), "failed")]
-    #[case::lost(Answer::Accepted(202), false, None, "inconclusive")]
-    #[case::server_error(
-        Answer::of(http::StatusCode::SERVICE_UNAVAILABLE),
-        false,
-        None,
-        "inconclusive"
-    )]
-    #[case::timed_out(Answer::Unavailable("no answer".into()), false, None, "inconclusive")]
-    fn a_claim_changes_nothing(
-        #[case] answer: Answer,
-        #[case] own: bool,
-        #[case] crossed: Option<&str>,
-        #[case] word: &str,
-    ) {
-        let probe = Observed {
-            what: "claim".into(),
-            observation: observe(&answer, own, crossed.map(str::to_owned)),
-        };
-        let held = plain_control(&tenant(), "before", &Answer::Accepted(202), true);
-        assert_eq!(judge_denied(&prove(&[held]), &[probe]).word(), word);
+    fn accepted(nonce: &str) -> Sent {
+        Sent {
+            what: nonce.to_owned(),
+            nonce: nonce.to_owned(),
+            answer: Answer::Accepted(202),
+        }
     }
-
-    #[rstest]
-    #[case::never_enhanced(Answer::Accepted(202), false)]
-    #[case::refused(Answer::Refused(401), false)]
-    #[case::no_route(Answer::of(http::StatusCode::NOT_FOUND), false)]
-    fn nothing_is_concluded_where_no_webhook_of_the_tenants_own_gets_through(
-        #[case] answer: Answer,
-        #[case] enhanced: bool,
-    ) {
-        let probe = Observed {
-            what: "claim".into(),
-            observation: observe(&Answer::Accepted(202), true, None),
-        };
-        let control = plain_control(&tenant(), "of its own", &answer, enhanced);
-        assert_eq!(judge_denied(&prove(&[control]), &[probe]).word(), "inconclusive");
+    fn enhanced(nonces: &[&str]) -> Effects {
+        nonces
+            .iter()
+            .map(|nonce| ((*nonce).to_owned(), vec![None]))
+            .collect()
     }
-
-    #[test]
-    fn the_others_log_shows_it_too() {
-        let line = |namespace: &str| Line {
+    fn line(namespace: &str, nonce: &str) -> Line {
+        Line {
             namespace: namespace.into(),
             pod: "w".into(),
             by_worker: true,
-            nonces: BTreeSet::from(["n".to_owned()]),
+            nonces: BTreeSet::from([nonce.to_owned()]),
             enhanced: None,
+        }
+    }
+
+    /// One claim, processed as it must be.
+    fn whole() -> (Batch, Seen) {
+        let batch = Batch {
+            claims: vec![accepted("claim")],
+            plain: [accepted("before"), accepted("after")],
+            own: accepted("own"),
         };
-        let logs = |namespace: &str| Logs {
-            lines: vec![line(namespace)],
+        let logs = Logs {
+            lines: vec![line("ai-agents-a", "claim"), line("ai-agents-b", "own")],
             ..Logs::default()
         };
-        let seen = |logs: &Logs| crossed("n", false, &tenant(), logs);
-        assert!(seen(&logs("ai-agents-b")).unwrap().starts_with("logged by pod w"));
-        assert_eq!(seen(&logs("ai-agents-a")), None);
+        let seen = Seen {
+            by_from: enhanced(&["before", "claim", "after"]),
+            by_to: enhanced(&["own"]),
+            logs: Arc::new(logs),
+        };
+        (batch, seen)
+    }
+
+    fn logged(seen: &mut Seen, namespace: &str, nonce: &str) {
+        let mut logs = seen.logs.as_ref().clone();
+        logs.lines.push(line(namespace, nonce));
+        seen.logs = Arc::new(logs);
+    }
+
+    fn unread(seen: &mut Seen) {
+        let mut logs = seen.logs.as_ref().clone();
+        logs.gaps = BTreeMap::from([("ai-agents-b".to_owned(), vec!["403".to_owned()])]);
+        seen.logs = Arc::new(logs);
+    }
+
+    fn refused(code: u16) -> Answer {
+        Answer::of(http::StatusCode::from_u16(code).unwrap())
+    }
+
+    #[rstest]
+    #[case::processed_as_its_own(|_: &mut Batch, _: &mut Seen| {}, "passed")]
+    #[case::refused(|batch: &mut Batch, seen: &mut Seen| { batch.claims[0].answer = refused(403); seen.by_from.remove("claim"); }, "passed")]
+    #[case::refused_as_malformed(|batch: &mut Batch, seen: &mut Seen| { batch.claims[0].answer = refused(422); seen.by_from.remove("claim"); }, "passed")]
+    #[case::seen_by_the_other(|_: &mut Batch, seen: &mut Seen| { seen.by_from.remove("claim"); seen.by_to = enhanced(&["own", "claim"]); }, "failed")]
+    #[case::seen_by_both(|_: &mut Batch, seen: &mut Seen| { seen.by_to = enhanced(&["own", "claim"]); }, "failed")]
+    #[case::logged_by_the_other(|_: &mut Batch, seen: &mut Seen| logged(seen, "ai-agents-b", "claim"), "failed")]
+    #[case::refused_and_seen(|batch: &mut Batch, seen: &mut Seen| { batch.claims[0].answer = refused(401); seen.by_to = enhanced(&["claim"]); }, "failed")]
+    #[case::leaked_without_a_control(|_: &mut Batch, seen: &mut Seen| { seen.by_to = enhanced(&["claim"]); }, "failed")]
+    #[case::lost(|_: &mut Batch, seen: &mut Seen| { seen.by_from.remove("claim"); }, "inconclusive")]
+    #[case::server_error(|batch: &mut Batch, _: &mut Seen| batch.claims[0].answer = refused(503), "inconclusive")]
+    #[case::no_route(|batch: &mut Batch, _: &mut Seen| batch.claims[0].answer = refused(404), "inconclusive")]
+    #[case::timed_out(|batch: &mut Batch, _: &mut Seen| batch.claims[0].answer = Answer::Unavailable("no answer".into()), "inconclusive")]
+    #[case::its_own_is_refused(|batch: &mut Batch, _: &mut Seen| batch.plain[1].answer = refused(401), "inconclusive")]
+    #[case::its_own_is_never_enhanced(|_: &mut Batch, seen: &mut Seen| { seen.by_from.remove("after"); }, "inconclusive")]
+    #[case::the_other_sees_nothing_at_all(|_: &mut Batch, seen: &mut Seen| { seen.by_to.clear(); }, "inconclusive")]
+    #[case::the_other_logs_nothing_at_all(|_: &mut Batch, seen: &mut Seen| seen.logs = Arc::default(), "inconclusive")]
+    #[case::a_log_is_missing(|_: &mut Batch, seen: &mut Seen| unread(seen), "inconclusive")]
+    #[case::nothing_to_claim_by(|batch: &mut Batch, _: &mut Seen| batch.claims.clear(), "inconclusive")]
+    fn a_claim_changes_nothing(#[case] change: impl FnOnce(&mut Batch, &mut Seen), #[case] word: &str) {
+        let (mut batch, mut seen) = whole();
+        change(&mut batch, &mut seen);
+        let verdict = judge(&id("a"), &id("b"), &batch, &seen);
+        assert_eq!(verdict.word(), word, "{verdict:?}");
     }
 }

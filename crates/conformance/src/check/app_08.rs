@@ -84,7 +84,7 @@ fn elsewhere_seen(tenant: &TenantId, batch: &Deliveries) -> Vec<Observed> {
     };
     let others = batch.seen.iter().filter(|(other, _)| *other != tenant);
     let look = |(other, seen): (&TenantId, &Result<webhook::Effects, HarnessError>)| Observed {
-        what: format!("{other} sees webhooks to {tenant} ({eyes})"),
+        what: format!("sight of webhooks to {tenant} by {other} ({eyes})"),
         observation: match seen {
             Err(error) => Observation::Broken(error.what.clone()),
             Ok(seen) => {
@@ -121,7 +121,7 @@ fn elsewhere_logged(tenant: &TenantId, batch: &Deliveries) -> Vec<Observed> {
             )),
         };
         Observed {
-            what: format!("logs in {place} name webhooks to {tenant}"),
+            what: format!("mention of webhooks to {tenant} in logs of {place}"),
             observation,
         }
     };
@@ -158,7 +158,7 @@ fn accepted(tenant: &TenantId, batch: &Deliveries) -> Promised {
     };
     Promised {
         probe: Observed {
-            what: format!("webhooks signed for {tenant} are accepted"),
+            what: format!("acceptance of webhooks signed for {tenant}"),
             observation,
         },
         answers: Control {
@@ -193,7 +193,7 @@ fn enhanced(tenant: &TenantId, batch: &Deliveries) -> Promised {
     };
     Promised {
         probe: Observed {
-            what: format!("accepted webhooks to {tenant} are enhanced, and it sees them"),
+            what: format!("enhancement of accepted webhooks to {tenant}, as it sees it"),
             observation,
         },
         answers: worker_ready(tenant, batch),
@@ -230,7 +230,7 @@ fn logged(tenant: &TenantId, batch: &Deliveries) -> Promised {
     };
     Promised {
         probe: Observed {
-            what: format!("enhanced webhooks to {tenant} are logged by its workers in {namespace}"),
+            what: format!("word of its workers on enhanced webhooks to {tenant} in {namespace}"),
             observation,
         },
         answers: worker_ready(tenant, batch),

@@ -94,7 +94,7 @@ fn taken_by_others(tenant: &TenantId, batch: &Deliveries) -> Observed {
         workers.iter().any(|worker| worker != tenant)
     });
     found(
-        format!("another tenant's workers take webhooks to {tenant}"),
+        format!("handling of webhooks to {tenant} by others' workers"),
         crossed.map(|each| each.nonce.as_str()).collect(),
         format!("none of {}", batch.of(tenant).count()),
     )
@@ -108,7 +108,7 @@ fn taken_from_others(tenant: &TenantId, batch: &Deliveries) -> Vec<Observed> {
                 .of(other)
                 .filter(|each| workers_of(&each.nonce, batch).contains(tenant));
             found(
-                format!("workers of {tenant} take webhooks to {other}"),
+                format!("handling of webhooks to {other} by workers of {tenant}"),
                 crossed.map(|each| each.nonce.as_str()).collect(),
                 format!("none of {}", batch.of(other).count()),
             )
@@ -129,7 +129,7 @@ fn twice(tenant: &TenantId, batch: &Deliveries) -> Observed {
     };
     let twice = batch.of(tenant).filter(|each| times(&each.nonce) > 1);
     found(
-        format!("webhooks to {tenant} are enhanced more than once"),
+        format!("second enhancement of webhooks to {tenant}"),
         twice.map(|each| each.nonce.as_str()).collect(),
         format!("none of {}", batch.of(tenant).count()),
     )
@@ -170,7 +170,7 @@ fn handled(tenant: &TenantId, batch: &Deliveries) -> Promised {
     };
     Promised {
         probe: Observed {
-            what: format!("accepted webhooks to {tenant} are enhanced by its own workers"),
+            what: format!("enhancement of accepted webhooks to {tenant} by its own workers"),
             observation,
         },
         answers: worker_ready(tenant, batch),

@@ -80,6 +80,14 @@ impl Message {
         self
     }
 
+    /// Another's content under this one's timestamp and signature.
+    #[must_use]
+    pub fn with_content_of(mut self, other: Message) -> Self {
+        self.nonce = other.nonce;
+        self.body = other.body;
+        self
+    }
+
     /// The same with this in the signature's header.
     #[must_use]
     pub fn with_signature(mut self, signature: SignatureValue) -> Self {

@@ -86,10 +86,13 @@ impl Reader {
 
     /// Removes what is stored under nonces like this, where the settings say how.
     pub(super) async fn remove(&self, pattern: &str) -> Result<(), HarnessError> {
-        match &self.remove {
-            Some(remove) => self.transact(vec![with_literal(remove, pattern)]).await.map(drop),
-            None => Ok(()),
-        }
+        let Some(remove) = &self.remove else {
+            return Ok(());
+        };
+        let removed = self.transact(vec![with_literal(remove, pattern)]).await?;
+        let rows: u64 = removed.iter().map(|removed| removed.affected).sum();
+        tracing::debug!(tenant = %self.tenant, rows, "removed what webhooks stored");
+        Ok(())
     }
 
     /// These statements in one transaction of the tenant's.

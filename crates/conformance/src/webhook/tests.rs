@@ -28,6 +28,7 @@ enum Fault {
     SignatureNotChecked,
     AnyTenantsKey,
     BodyTrimmed,
+    SignaturesRemembered,
     TimestampIgnored,
     EnhancesAgain,
     TenantAsClaimed,
@@ -61,6 +62,8 @@ const ENHANCER: &str = "application: { outcome: { log: true }, within: 2s }";
 struct Application {
     contract: Contract,
     fault: Fault,
+    /// The signatures of webhooks that were accepted.
+    once_good: Mutex<BTreeSet<String>>,
     /// Who enhanced what, for whom.
     done: Mutex<BTreeMap<(String, String), String>>,
     /// By pod.
@@ -117,8 +120,15 @@ impl Application {
             Fault::AnyTenantsKey => vec!["a", "b"],
             _ => vec![tenant],
         };
-        keys.into_iter()
-            .any(|tenant| given == Some(&self.code(&key(tenant), headers, body)))
+        let good = keys
+            .into_iter()
+            .any(|tenant| given == Some(&self.code(&key(tenant), headers, body)));
+        let mut once_good = self.once_good.lock().unwrap();
+        if good {
+            once_good.extend(given.map(str::to_owned));
+        }
+        let remembered = given.is_some_and(|given| once_good.contains(given));
+        good || self.fault == Fault::SignaturesRemembered && remembered
     }
 
     fn take(&self, tenant: &str, headers: &HeaderMap, body: &str) -> StatusCode {
@@ -243,6 +253,7 @@ async fn context(contract: Contract, fault: Fault) -> ([Server; 2], Context) {
     let application = Arc::new(Application {
         contract,
         fault,
+        once_good: Mutex::default(),
         done: Mutex::default(),
         logs: Mutex::default(),
     });
@@ -303,6 +314,7 @@ async fn judged(cx: &Context) -> (String, Vec<String>) {
 #[case::signature_not_checked(Contract::Enhancer, Fault::SignatureNotChecked, "ffffppp")]
 #[case::any_tenants_key(Contract::Enhancer, Fault::AnyTenantsKey, "pfppppp")]
 #[case::body_trimmed(Contract::Enhancer, Fault::BodyTrimmed, "ppfpppp")]
+#[case::signatures_remembered(Contract::Enhancer, Fault::SignaturesRemembered, "ppfpppp")]
 #[case::timestamp_ignored(Contract::Enhancer, Fault::TimestampIgnored, "pppfppp")]
 #[case::enhances_again(Contract::Enhancer, Fault::EnhancesAgain, "pppfppp")]
 #[case::tenant_as_claimed(Contract::Enhancer, Fault::TenantAsClaimed, "ppppfpp")]

@@ -166,14 +166,14 @@ fn refused(code: u16) -> Answer {
 
 #[rstest]
 #[case::whole(|batch| batch, "passed", "2 of 2")]
-#[case::seen_by_another(|batch: Batch| batch.also_seen_by("b", "a-1"), "failed", "b sees webhooks to a (own credentials)")]
-#[case::taken_by_anothers_worker(|batch: Batch| batch.lost("a-0").enhanced_by("b", "b", "a-0"), "failed", "logs in ai-agents-b name webhooks to a")]
+#[case::seen_by_another(|batch: Batch| batch.also_seen_by("b", "a-1"), "failed", "sight of webhooks to a by b (own credentials)")]
+#[case::taken_by_anothers_worker(|batch: Batch| batch.lost("a-0").enhanced_by("b", "b", "a-0"), "failed", "mention of webhooks to a in logs of ai-agents-b")]
 #[case::in_anothers_log(|batch: Batch| batch.logged("ai-agents-b", "api-b", "a-0"), "failed", "pod api-b in namespace ai-agents-b")]
-#[case::in_the_shared_log(|batch: Batch| batch.logged("database", "postgresql-0", "a-0"), "failed", "logs in database")]
-#[case::in_the_default_log(|batch: Batch| batch.logged("default", "collector", "a-0"), "failed", "logs in default")]
+#[case::in_the_shared_log(|batch: Batch| batch.logged("database", "postgresql-0", "a-0"), "failed", "in logs of database")]
+#[case::in_the_default_log(|batch: Batch| batch.logged("default", "collector", "a-0"), "failed", "in logs of default")]
 #[case::never_enhanced(|batch: Batch| batch.lost("a-0"), "failed", "not within 10 s: 1 of them, first a-0")]
 #[case::one_is_refused(|batch: Batch| batch.answered("a-0", &refused(401)), "failed", "1 of 2; a-0: answered 401")]
-#[case::leaked_though_a_log_is_missing(|batch: Batch| batch.unread("default").logged("database", "p", "a-0"), "failed", "logs in database")]
+#[case::leaked_though_a_log_is_missing(|batch: Batch| batch.unread("default").logged("database", "p", "a-0"), "failed", "in logs of database")]
 #[case::its_worker_is_not_ready(|batch: Batch| batch.lost("a-0").asleep("a"), "inconclusive", "no pod with the labels")]
 #[case::all_are_refused(|batch| all(batch, |batch, nonce| batch.answered(nonce, &refused(401)), "a"), "inconclusive", "answered 401")]
 #[case::server_errors(|batch| all(batch, |batch, nonce| batch.answered(nonce, &refused(503)), "a"), "inconclusive", "answered 503")]
@@ -216,5 +216,5 @@ fn where_logs_alone_show_it_nobody_is_asked() {
     let Verdict::Passed(evidence) = judge(&id("a"), &batch) else {
         panic!("expected a pass")
     };
-    assert!(!evidence.observed.iter().any(|line| line.contains("b sees")));
+    assert!(!evidence.observed.iter().any(|line| line.contains("sight of")));
 }
