@@ -8,6 +8,7 @@ use crate::check;
 use crate::names::INTERNET_PORTS;
 use jiff::SignedDuration;
 use jiff::civil::Date;
+use provisioner::names::ImageReference;
 use provisioner::{Tenant, TenantId};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -240,8 +241,8 @@ fn combine(
     Ok(Settings {
         cluster_name: cluster.to_owned(),
         cluster: entry,
-        tenants: tenants(&ids, file.tenant_file.as_deref(), &agent_image)?,
-        agent_image,
+        tenants: tenants(&ids, file.tenant_file.as_deref())?,
+        agent_image: image(agent_image)?,
         timeout: duration("timeout", &timeout)?,
         clean_up_within: duration("cleanUpWithin", &clean_up_within)?,
         start_within: duration("startWithin", &start_within)?,
@@ -302,7 +303,15 @@ fn parse(text: &str, place: &str) -> Result<File, SettingsError> {
     })
 }
 
-fn tenants(ids: &[String], file: Option<&Path>, agent_image: &str) -> Result<Vec<Tenant>, SettingsError> {
+fn image(name: String) -> Result<String, SettingsError> {
+    let hint = "name an image as in registry.example.com/probe:1";
+    let known: Result<ImageReference, _> = name.parse();
+    known
+        .map(|_| name)
+        .map_err(|error| invalid("agentImage", error.to_string(), hint))
+}
+
+fn tenants(ids: &[String], file: Option<&Path>) -> Result<Vec<Tenant>, SettingsError> {
     let hint = "name two or more tenants, all different: --tenants test-tenant-a,test-tenant-b";
     let mut tenants: Vec<Tenant> = Vec::new();
     for id in ids {
@@ -313,7 +322,7 @@ fn tenants(ids: &[String], file: Option<&Path>, agent_image: &str) -> Result<Vec
         }
         tenants.push(match file {
             Some(path) => from_file(path, id)?,
-            None => standard(id, agent_image)?,
+            None => Tenant::standard(id),
         });
     }
     if tenants.len() < 2 {
@@ -324,17 +333,6 @@ fn tenants(ids: &[String], file: Option<&Path>, agent_image: &str) -> Result<Vec
         ));
     }
     Ok(tenants)
-}
-
-/// The standard tier. Until there is an application its API and worker are the agent's program, so they run the agents' image.
-fn standard(id: TenantId, agent_image: &str) -> Result<Tenant, SettingsError> {
-    let hint = "name an image as in registry.example.com/probe:1";
-    let mut tenant = Tenant::standard(id);
-    tenant.api.image = agent_image
-        .parse()
-        .map_err(|error| invalid("agentImage", format!("{error}"), hint))?;
-    tenant.worker.image = tenant.api.image.clone();
-    Ok(tenant)
 }
 
 fn from_file(path: &Path, id: TenantId) -> Result<Tenant, SettingsError> {
@@ -416,20 +414,6 @@ mod tests {
         assert_eq!(
             (settings.timeout, settings.agent_image.as_str()),
             (Duration::from_secs(120), "from/file")
-        );
-    }
-
-    #[test]
-    fn a_standard_tenant_runs_the_agents_image_which_a_cluster_of_ones_own_has() {
-        let settings = resolved(
-            "{agentImage: registry.example.com/probe:1}",
-            &Overrides::default(),
-        )
-        .unwrap();
-        let tenant = &settings.tenants[0];
-        assert_eq!(
-            [tenant.api.image.as_str(), tenant.worker.image.as_str()],
-            ["registry.example.com/probe:1"; 2]
         );
     }
 
