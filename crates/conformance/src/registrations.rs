@@ -65,7 +65,12 @@ pub async fn remove(
     failed
 }
 
-async fn purge(client: &kube::Client, settings: &Settings, entry: &Entry, limit: Duration) -> Result<(), HarnessError> {
+async fn purge(
+    client: &kube::Client,
+    settings: &Settings,
+    entry: &Entry,
+    limit: Duration,
+) -> Result<(), HarnessError> {
     let id = tenant(entry)?;
     match registration::purge(client, &services(settings, &id), &id, &Silent, limit).await {
         Ok(_) => Ok(()),
@@ -125,7 +130,8 @@ fn tenant(entry: &Entry) -> Result<TenantId, HarnessError> {
 fn services(settings: &Settings, id: &TenantId) -> SharedServices {
     let tenants = &settings.tenants;
     let own = tenants.iter().find(|tenant| tenant.id == *id).or(tenants.first());
-    own.map(|tenant| tenant.shared_services.clone()).unwrap_or_default()
+    own.map(|tenant| tenant.shared_services.clone())
+        .unwrap_or_default()
 }
 
 fn told(doing: String, error: &RegistrationError) -> HarnessError {

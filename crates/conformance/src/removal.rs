@@ -247,8 +247,10 @@ pub async fn remove_run(
     entries: &[Entry],
     gone: &(dyn Fn(&Entry) + Sync),
 ) -> Vec<(Entry, String)> {
-    let (registered, objects): (Vec<Entry>, Vec<Entry>) =
-        entries.iter().cloned().partition(|entry| entry.kind == Kind::Registration);
+    let (registered, objects): (Vec<Entry>, Vec<Entry>) = entries
+        .iter()
+        .cloned()
+        .partition(|entry| entry.kind == Kind::Registration);
     let limit = settings.clean_up_within;
     let (mut failed, more) = futures::join!(
         remove(client, run, &objects, limit, gone),

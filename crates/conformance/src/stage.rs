@@ -617,7 +617,11 @@ async fn plant(site: Arc<Site>, registrations: Vec<Slot<Credentials>>) -> Result
         registered?;
     }
     match site.settings.tenants.first() {
-        Some(tenant) => site.services.plant(&site.cluster.client, &tenant.shared_services).await,
+        Some(tenant) => {
+            site.services
+                .plant(&site.cluster.client, &tenant.shared_services)
+                .await
+        }
         None => Ok(()),
     }
 }

@@ -78,7 +78,10 @@ fn every_line_is_shown_by_something_that_exists_and_can_fail() {
         let checks = checks(&shown);
         for id in &checks {
             assert!(check::find(id).is_some(), "{line}: no check {id}");
-            assert!(faults.iter().any(|fault| fails(fault, id)), "{line}: no fault of it fails {id}");
+            assert!(
+                faults.iter().any(|fault| fails(fault, id)),
+                "{line}: no fault of it fails {id}"
+            );
         }
         for fault in faults {
             assert!(

@@ -113,7 +113,8 @@ impl<'a> Side<'a> {
         let settings = &cx.site.settings;
         let services = &cx.site.tenant(tenant)?.shared_services;
         let domain = &cx.site.tenant(tenant)?.dns.cluster_domain;
-        let host = |service: &dyn std::fmt::Display| format!("{service}.{}.svc.{domain}.", services.namespace);
+        let host =
+            |service: &dyn std::fmt::Display| format!("{service}.{}.svc.{domain}.", services.namespace);
         Ok(Side {
             tenant,
             agent: cx.stage.agent(&webhook::reader_place(tenant)).await?,
@@ -197,7 +198,10 @@ async fn enhanced(webhooks: &Webhooks, to: &TenantId, count: usize) -> Vec<Resul
     let fate = |nonce: String| {
         let late = || match &blind {
             Some(why) => Fate::Unseen(why.clone()),
-            None => Fate::Refused(format!("not enhanced within {:.1?}", webhooks.application().within)),
+            None => Fate::Refused(format!(
+                "not enhanced within {:.1?}",
+                webhooks.application().within
+            )),
         };
         took.get(&nonce).copied().ok_or_else(late)
     };
@@ -206,7 +210,9 @@ async fn enhanced(webhooks: &Webhooks, to: &TenantId, count: usize) -> Vec<Resul
 
 /// Sends one; answers with its nonce.
 async fn send(webhooks: &Webhooks, to: &TenantId) -> Result<String, Fate> {
-    let message = webhooks.valid(to).map_err(|error| Fate::Unseen(error.to_string()))?;
+    let message = webhooks
+        .valid(to)
+        .map_err(|error| Fate::Unseen(error.to_string()))?;
     match webhooks.send(&message).await {
         Answer::Accepted(_) => Ok(message.nonce),
         Answer::Refused(code) => Err(Fate::Refused(format!("answered {code}"))),
@@ -248,7 +254,10 @@ async fn trouble<T>(cx: &Context, a: &Side<'_>, meanwhile: impl Future<Output = 
     let site = &cx.site;
     let run = site.mark.run.as_str();
     // What stays here is removed, or named, with everything else.
-    removal::remove(&site.cluster.client, run, &entries, ANSWER, &|entry| site.ledger.gone(entry)).await;
+    removal::remove(&site.cluster.client, run, &entries, ANSWER, &|entry| {
+        site.ledger.gone(entry)
+    })
+    .await;
     let control = |what: &str, holds: Result<String, HarnessError>| Control {
         claim: format!("{}: {what}", a.tenant),
         holds: holds.map_err(|error| error.to_string()),
@@ -266,7 +275,13 @@ async fn trouble<T>(cx: &Context, a: &Side<'_>, meanwhile: impl Future<Output = 
 async fn crash_loop(cx: &Context, tenant: &TenantId, entry: &Entry) -> Result<(), HarnessError> {
     let site = &cx.site;
     let resources = manifest::resources("1m", "50m", "4Mi", "16Mi");
-    let mut pod = manifest::inert_pod(&site.mark, &entry.name, &tenant.namespace(), &site.settings.agent_image, &resources);
+    let mut pod = manifest::inert_pod(
+        &site.mark,
+        &entry.name,
+        &tenant.namespace(),
+        &site.settings.agent_image,
+        &resources,
+    );
     pod["spec"]["schedulingGates"] = json!([]);
     // No such command: exit code 2.
     pod["spec"]["containers"][0]["args"] = json!(["ends-at-once"]);
@@ -278,13 +293,19 @@ async fn restarted(cx: &Context, tenant: &TenantId, entry: &Entry) -> Result<Str
     let deadline = Instant::now() + RESTARTED_WITHIN;
     loop {
         let pod = within(ANSWER, format!("get {entry}"), pods.get(&entry.name)).await?;
-        let statuses = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
+        let statuses = pod
+            .status
+            .and_then(|status| status.container_statuses)
+            .unwrap_or_default();
         let restarts = statuses.first().map_or(0, |status| status.restart_count);
         if restarts > 0 {
             return Ok(format!("restarted {restarts} time(s)"));
         }
         if Instant::now() > deadline {
-            return Err(HarnessError::new(format!("{entry} was not restarted within {} s", RESTARTED_WITHIN.as_secs())));
+            return Err(HarnessError::new(format!(
+                "{entry} was not restarted within {} s",
+                RESTARTED_WITHIN.as_secs()
+            )));
         }
         sleep(Duration::from_millis(200)).await;
     }
@@ -298,7 +319,13 @@ async fn at_quota(cx: &Context, id: &TenantId, entry: &Entry) -> Result<String, 
     let left = cpu.promised(tenant) - usage.of(cpu).unwrap_or_default().ceiling;
     if left > 0 {
         let image = &site.settings.agent_image;
-        let pod = manifest::inert_pod(&site.mark, &entry.name, &tenant.namespace(), image, &cpu.resources(left));
+        let pod = manifest::inert_pod(
+            &site.mark,
+            &entry.name,
+            &tenant.namespace(),
+            image,
+            &cpu.resources(left),
+        );
         site.ledger.create(&site.cluster.client, pod).await?;
     }
     let one_more = cpu.object(1, tenant, &site.mark, &site.settings.agent_image);
@@ -332,23 +359,45 @@ async fn flood(a: &Side<'_>) -> Result<String, HarnessError> {
 fn held_all(held: Option<Held>, begin: Instant, end: Instant) -> Result<String, HarnessError> {
     let held = held.ok_or_else(|| HarnessError::new("the agent did not say how many"))?;
     let Some(why) = held.refused else {
-        return Err(HarnessError::new(format!("{} connections, and there are more to be had", held.accepted)));
+        return Err(HarnessError::new(format!(
+            "{} connections, and there are more to be had",
+            held.accepted
+        )));
     };
     if why.code.as_deref() != Some("53300") {
-        return Err(HarnessError::new(format!("{} connections, then: {}", held.accepted, why.message)));
+        return Err(HarnessError::new(format!(
+            "{} connections, then: {}",
+            held.accepted, why.message
+        )));
     }
     if end > begin + HELD {
-        return Err(HarnessError::new(format!("they were let go after {HELD:.1?}, before the end")));
+        return Err(HarnessError::new(format!(
+            "they were let go after {HELD:.1?}, before the end"
+        )));
     }
     Ok(format!("{} connections, then: {}", held.accepted, why.message))
 }
 
-fn verdict(b: &TenantId, trouble: &[Control], before: &Series, meanwhile: &Series, after: &Series) -> Verdict {
-    let slowest = before.webhooks.iter().flatten().max().copied().unwrap_or_default();
+fn verdict(
+    b: &TenantId,
+    trouble: &[Control],
+    before: &Series,
+    meanwhile: &Series,
+    after: &Series,
+) -> Verdict {
+    let slowest = before
+        .webhooks
+        .iter()
+        .flatten()
+        .max()
+        .copied()
+        .unwrap_or_default();
     let bound = slowest * FACTOR + MORE;
     let well = Control {
         claim: format!("{b}'s webhooks are enhanced and it gets a connection, before and after"),
-        holds: well(before).and_then(|()| well(after)).map(|()| format!("within {slowest:.1?} before")),
+        holds: well(before)
+            .and_then(|()| well(after))
+            .map(|()| format!("within {slowest:.1?} before")),
     };
     let promised = |what: String, fate: Result<String, Fate>| Promised {
         probe: Observed {
@@ -365,24 +414,39 @@ fn verdict(b: &TenantId, trouble: &[Control], before: &Series, meanwhile: &Serie
     for (index, fate) in meanwhile.webhooks.iter().enumerate() {
         let what = format!("webhook {} of {MEANWHILE} to {b} meanwhile", index + 1);
         let fate = match fate {
-            Ok(took) if *took > bound => Err(Fate::Refused(format!("enhanced after {took:.1?}, expected {bound:.1?} at most"))),
+            Ok(took) if *took > bound => Err(Fate::Refused(format!(
+                "enhanced after {took:.1?}, expected {bound:.1?} at most"
+            ))),
             Ok(took) => Ok(format!("enhanced after {took:.1?}, of {bound:.1?}")),
             Err(fate) => Err(fate.clone()),
         };
         open.push(promised(what, fate));
     }
     let connection = meanwhile.connection.clone().map(|()| "given".to_owned());
-    open.push(promised(format!("{b}'s own connection to PostgreSQL meanwhile"), connection));
+    open.push(promised(
+        format!("{b}'s own connection to PostgreSQL meanwhile"),
+        connection,
+    ));
     let mut verdict = judge(&prove(trouble), &[], &open);
     if let Verdict::Passed(evidence) = &mut verdict {
-        let slowest_of = |series: &Series| series.webhooks.iter().flatten().max().map_or(0.0, Duration::as_secs_f64);
-        evidence.figures = [("slowest webhook before", before), ("slowest webhook meanwhile", meanwhile)]
-            .map(|(name, series)| Figure {
-                name: name.to_owned(),
-                value: slowest_of(series) * 1000.0,
-                unit: "ms",
-            })
-            .to_vec();
+        let slowest_of = |series: &Series| {
+            series
+                .webhooks
+                .iter()
+                .flatten()
+                .max()
+                .map_or(0.0, Duration::as_secs_f64)
+        };
+        evidence.figures = [
+            ("slowest webhook before", before),
+            ("slowest webhook meanwhile", meanwhile),
+        ]
+        .map(|(name, series)| Figure {
+            name: name.to_owned(),
+            value: slowest_of(series) * 1000.0,
+            unit: "ms",
+        })
+        .to_vec();
     }
     verdict
 }
@@ -405,7 +469,11 @@ mod tests {
 
     fn series(fates: &[Result<u64, Fate>], connection: Result<(), Fate>) -> Series {
         Series {
-            webhooks: fates.iter().cloned().map(|fate| fate.map(Duration::from_millis)).collect(),
+            webhooks: fates
+                .iter()
+                .cloned()
+                .map(|fate| fate.map(Duration::from_millis))
+                .collect(),
             connection,
         }
     }
@@ -444,10 +512,17 @@ mod tests {
     ) {
         let control = Control {
             claim: "a is at its quota".to_owned(),
-            holds: if real { Ok("refused".to_owned()) } else { Err("admitted".to_owned()) },
+            holds: if real {
+                Ok("refused".to_owned())
+            } else {
+                Err("admitted".to_owned())
+            },
         };
         let b = TenantId::try_from("b").unwrap();
-        assert_eq!(verdict(&b, &[control], &before, &meanwhile, &after).word(), expected);
+        assert_eq!(
+            verdict(&b, &[control], &before, &meanwhile, &after).word(),
+            expected
+        );
     }
 
     #[rstest]
@@ -470,6 +545,9 @@ mod tests {
             }),
         };
         let begin = Instant::now();
-        assert_eq!(held_all(Some(held), begin, begin + Duration::from_millis(end_ms)).is_ok(), expected);
+        assert_eq!(
+            held_all(Some(held), begin, begin + Duration::from_millis(end_ms)).is_ok(),
+            expected
+        );
     }
 }

@@ -39,7 +39,11 @@ impl Services {
                 Some("restore.sql") => services.restore = Some(text),
                 Some("plant.redis") => {
                     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
-                    services.plant.redis = text.lines().filter(|line| !line.trim().is_empty()).map(words).collect();
+                    services.plant.redis = text
+                        .lines()
+                        .filter(|line| !line.trim().is_empty())
+                        .map(words)
+                        .collect();
                 }
                 _ => return Err(invalid(place, "is no part of a fault", HINT)),
             }
@@ -74,7 +78,9 @@ impl Services {
                 .await
                 .map_err(|error| HarnessError::during(doing, &error))?;
             for words in &self.plant.redis {
-                let (name, arguments) = words.split_first().map_or(("", &[][..]), |(name, rest)| (name.as_str(), rest));
+                let (name, arguments) = words
+                    .split_first()
+                    .map_or(("", &[][..]), |(name, rest)| (name.as_str(), rest));
                 let mut command = redis::cmd(name);
                 for argument in arguments {
                     command.arg(argument);
@@ -92,7 +98,11 @@ impl Services {
     ///
     /// # Errors
     /// As for [`Services::plant`]: the fault stands still.
-    pub async fn restore(&self, client: &kube::Client, services: &SharedServices) -> Result<(), HarnessError> {
+    pub async fn restore(
+        &self,
+        client: &kube::Client,
+        services: &SharedServices,
+    ) -> Result<(), HarnessError> {
         match &self.restore {
             None => Ok(()),
             Some(sql) => execute(client, services, sql, "take a fault in PostgreSQL back").await.map_err(|error| {
@@ -103,7 +113,12 @@ impl Services {
     }
 }
 
-async fn execute(client: &kube::Client, services: &SharedServices, sql: &str, doing: &str) -> Result<(), HarnessError> {
+async fn execute(
+    client: &kube::Client,
+    services: &SharedServices,
+    sql: &str,
+    doing: &str,
+) -> Result<(), HarnessError> {
     let failed = |error: &dyn std::error::Error| HarnessError::during(doing, error);
     let database = services.postgresql.database.as_str();
     let admin = registration::postgresql_admin(client, services, database)
@@ -118,15 +133,27 @@ mod tests {
     use rstest::rstest;
 
     fn read(files: &[(&str, &str)]) -> Result<Services, SettingsError> {
-        Services::read(files.iter().map(|(name, text)| (PathBuf::from(name), (*text).to_owned())).collect())
+        Services::read(
+            files
+                .iter()
+                .map(|(name, text)| (PathBuf::from(name), (*text).to_owned()))
+                .collect(),
+        )
     }
 
     #[test]
     fn commands_are_lines_and_a_restored_fault_stands_alone() {
         let services = read(&[("plant.redis", "ACL SETUSER x ~*\n\nACL SAVE\n")]).unwrap();
-        assert_eq!(services.plant.redis, [vec!["ACL", "SETUSER", "x", "~*"], vec!["ACL", "SAVE"]]);
+        assert_eq!(
+            services.plant.redis,
+            [vec!["ACL", "SETUSER", "x", "~*"], vec!["ACL", "SAVE"]]
+        );
         assert!(!services.outlast_tenants());
-        assert!(read(&[("plant.sql", "a"), ("restore.sql", "b")]).unwrap().outlast_tenants());
+        assert!(
+            read(&[("plant.sql", "a"), ("restore.sql", "b")])
+                .unwrap()
+                .outlast_tenants()
+        );
     }
 
     #[rstest]

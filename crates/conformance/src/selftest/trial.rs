@@ -102,7 +102,11 @@ impl UntilJudged {
 
 async fn restored_services(site: &Site, services: &Services) -> Result<(), HarnessError> {
     match site.settings.tenants.first() {
-        Some(tenant) => services.restore(&site.cluster.client, &tenant.shared_services).await,
+        Some(tenant) => {
+            services
+                .restore(&site.cluster.client, &tenant.shared_services)
+                .await
+        }
         None => Ok(()),
     }
 }
