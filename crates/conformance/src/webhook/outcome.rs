@@ -8,7 +8,7 @@ use crate::credentials::Credentials;
 use crate::error::HarnessError;
 use crate::settings::application::Outcome;
 use crate::stage::Site;
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use http::{HeaderMap, HeaderValue, header};
 use probe::protocol::{MAX_STATEMENTS, Rows, Secret, SqlRequest, StatementResult};
 use provisioner::TenantId;
@@ -194,6 +194,14 @@ fn workers(answer: Rows) -> Vec<Option<String>> {
     answer.rows.into_iter().filter_map(first).collect()
 }
 
+/// Keeps what says most of a webhook.
+fn most(effects: &mut Effects, (nonce, seen): (String, Vec<Option<String>>)) {
+    let known = effects.entry(nonce).or_default();
+    if seen.len() > known.len() {
+        *known = seen;
+    }
+}
+
 impl Webhooks {
     /// How the outcome is seen, for people; none where logs alone say it.
     pub fn eyes(&self) -> Option<&'static str> {
@@ -266,6 +274,39 @@ impl Webhooks {
             named.is_none_or(|named| named.as_str() == nonce)
         });
         Ok(found.map(|found| found.name("worker").map(|worker| worker.as_str().to_owned())))
+    }
+
+    /// What all tenants together see of these webhooks: for each the most that one of them does. It is waited for until each is seen by
+    /// somebody, or the time for it is over. Whose they become is another question.
+    ///
+    /// # Errors
+    /// One of them cannot look, and not all is seen without it.
+    pub async fn await_anywhere(
+        &self,
+        nonces: &[String],
+        deadline: Instant,
+    ) -> Result<Effects, HarnessError> {
+        let mut pause = FIRST_PAUSE;
+        if matches!(self.application().outcome, Outcome::Log) {
+            pause = LONGEST_PAUSE;
+        }
+        loop {
+            let looked = self.tenants().map(|tenant| self.effects(tenant, nonces));
+            let (mut effects, mut blind) = (Effects::new(), None);
+            for seen in join_all(looked).await {
+                match seen {
+                    Ok(seen) => seen.into_iter().for_each(|each| most(&mut effects, each)),
+                    Err(error) => blind = Some(error),
+                }
+            }
+            match blind {
+                _ if effects.len() >= nonces.len() => return Ok(effects),
+                Some(error) => return Err(error),
+                None if Instant::now() + pause > deadline => return Ok(effects),
+                None => tokio::time::sleep(pause).await,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 
     /// The same of a tenant's own webhooks, once it sees all of them or its time is over.

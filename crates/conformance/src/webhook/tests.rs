@@ -318,14 +318,14 @@ async fn judged(cx: &Context) -> (String, Vec<String>) {
 #[case::timestamp_ignored(Contract::Enhancer, Fault::TimestampIgnored, "pppfppp")]
 #[case::enhances_again(Contract::Enhancer, Fault::EnhancesAgain, "pppfppp")]
 #[case::tenant_as_claimed(Contract::Enhancer, Fault::TenantAsClaimed, "ppppfpp")]
-#[case::queues_swapped(Contract::Enhancer, Fault::QueuesSwapped, "iiiifff")]
+#[case::queues_swapped(Contract::Enhancer, Fault::QueuesSwapped, "ppppfff")]
 #[case::logs_to_the_database(Contract::Enhancer, Fault::LogsToDatabase, "pppppfp")]
 #[case::never_enhances(Contract::Enhancer, Fault::NeverEnhances, "iiiiiff")]
 #[case::refuses_for_another_reason(Contract::Enhancer, Fault::RefusesWith400, "iiiippp")]
 #[case::down(Contract::Enhancer, Fault::Down, "iiiiiii")]
 #[case::another_contract(Contract::Hub, Fault::Whole, "ppppppp")]
 #[case::another_contract_not_checked(Contract::Hub, Fault::SignatureNotChecked, "fffpppp")]
-#[case::another_contract_swapped(Contract::Hub, Fault::QueuesSwapped, "iiiifff")]
+#[case::another_contract_swapped(Contract::Hub, Fault::QueuesSwapped, "ppppfff")]
 #[tokio::test]
 async fn each_fault_is_seen_by_the_checks_that_it_concerns(
     #[case] contract: Contract,

@@ -85,7 +85,7 @@ pub async fn refused(
 }
 
 /// A valid webhook, and what became of it.
-pub(super) struct Valid {
+struct Valid {
     tenant: TenantId,
     nonce: String,
     when: &'static str,
@@ -110,20 +110,24 @@ async fn accept(
     Ok(valid.collect())
 }
 
-/// That valid webhooks were accepted, and are enhanced: of each tenant's the last one says so for what came before it.
+/// That valid webhooks were accepted, and are enhanced for somebody: what leaves a trace with nobody could be hidden from us. Whose they
+/// become is for other checks to say.
 async fn enhanced(webhooks: &Webhooks, valid: &[Valid]) -> Vec<Control> {
-    let deadline = Instant::now() + webhooks.application().within;
-    let awaited = valid.iter().map(|valid| async move {
-        let nonces = std::slice::from_ref(&valid.nonce);
-        let effects = match &valid.answer {
-            Answer::Accepted(_) => webhooks.await_effects(&valid.tenant, nonces, deadline).await,
-            _ => Ok(BTreeMap::new()),
-        };
-        let seen = effects.map(|effects| effects.contains_key(&valid.nonce));
-        let within = webhooks.application().within;
-        control(&valid.tenant, valid.when, &valid.answer, seen, within)
-    });
-    join_all(awaited).await
+    let within = webhooks.application().within;
+    let accepted = valid.iter().filter(|valid| valid.answer.is_accepted());
+    let nonces: Vec<String> = accepted.map(|valid| valid.nonce.clone()).collect();
+    let seen = webhooks.await_anywhere(&nonces, Instant::now() + within).await;
+    let control = |valid: &Valid| {
+        let seen = seen.as_ref().map(|seen| seen.contains_key(&valid.nonce));
+        control(
+            &valid.tenant,
+            valid.when,
+            &valid.answer,
+            seen.map_err(Clone::clone),
+            within,
+        )
+    };
+    valid.iter().map(control).collect()
 }
 
 /// A valid webhook as a control.
