@@ -126,7 +126,7 @@ impl Scene {
     }
 
     /// Lifts the fault, cleans, and compares with what was expected; then with the row of docs/verdicts.md.
-    async fn end(self, fault: &str, made: &str, expected: &Expected, outcome: Outcome) {
+    async fn end(self, fault: &str, made: &str, expected: &Expected<'_>, outcome: Outcome) {
         self.proxy.lift();
         let run = run_id(&outcome.text);
         let directory = self.state.path();
@@ -479,7 +479,11 @@ mod own_tenants {
     #[tokio::test(flavor = "multi_thread")]
     #[ignore = "needs a cluster: make test-cluster"]
     async fn image_missing() {
-        let scene = Scene::new("image").await.within("startWithin: 30s");
+        let scene = Scene::new("image").await;
+        let tenant = scene.state.path().join("tenant.yaml");
+        let none = "image: ai-agents.local/none:1";
+        std::fs::write(&tenant, format!("id: any\napi: {{{none}}}\nworker: {{{none}}}\n")).unwrap();
+        let scene = scene.within(&format!("startWithin: 30s\ntenantFile: {}", tenant.display()));
         let outcome = scene
             .run(CHECKS, &["--agent-image", "ai-agents.local/none:1"])
             .await;
@@ -491,7 +495,7 @@ mod own_tenants {
             retried: &[],
             left: &[],
         };
-        let made = "`--agent-image` names an image that no node has, which the tenants run too";
+        let made = "`--agent-image` names an image that no node has, and so does the tenant file";
         scene.end("image missing", made, &expected, outcome).await;
     }
 
@@ -655,16 +659,19 @@ mod whole_lab {
     }
 
     async fn without(service: &str, fault: &str) {
-        let scene = Scene::alone(service.rsplit('/').next().unwrap()).await;
+        let scene = Scene::alone(service.rsplit('/').next().unwrap()).await.within(SHORT);
         let off = Off::new("database", service);
         let outcome = scene
-            .run("NET-03,NET-08,NET-09,PROV-13,PROV-14,RBAC-01", &[])
+            .run("APP-08,NET-03,NET-08,NET-09,PG-01,PROV-13,PROV-14,RBAC-01,RD-02", &[])
             .await;
         drop(off);
         let expected = Expected {
-            inconclusive: &[(&["NET-08", "NET-09"], "database")],
+            inconclusive: &[
+                (&["NET-08", "NET-09"], "database"),
+                (&["APP-08", "PG-01", "PROV-14", "RD-02"], fault.split(' ').next().unwrap()),
+            ],
             retried: &[],
-            left: &[],
+            left: &["registration infra-"],
         };
         let made = format!("{service} in `database` is scaled to zero");
         scene.end(fault, &made, &expected, outcome).await;

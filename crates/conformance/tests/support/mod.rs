@@ -15,8 +15,8 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::gvk::GroupVersionKind;
 use kube::{Client, ResourceExt};
-use provisioner::tenant::Stamp;
-use provisioner::{ApplyOptions, DeleteOptions, Silent, Templates, Tenant, TenantId};
+use provisioner::tenant::{SharedServices, Stamp};
+use provisioner::{registration, ApplyOptions, DeleteOptions, Silent, Templates, Tenant, TenantId};
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 use std::collections::{BTreeMap, BTreeSet};
@@ -165,15 +165,15 @@ pub fn tenant(id: &str) -> TenantId {
     TenantId::try_from(id).unwrap()
 }
 
-/// Provisions a tenant that no run made, with these overrides where the directory exists.
+/// Provisions and registers a tenant that no run made, with these overrides where the directory exists.
 pub async fn provision(client: &Client, id: &str, overrides: Option<&Path>) {
     let templates = match overrides.filter(|path| path.is_dir()) {
         Some(path) => Templates::with_overrides(path).expect("read the overrides"),
         None => Templates::embedded(),
     };
     let id = tenant(id);
-    let manifests =
-        provisioner::render(&Tenant::standard(id.clone()), &templates, &Stamp::default()).expect("render");
+    let standard = Tenant::standard(id.clone());
+    let manifests = provisioner::render(&standard, &templates, &Stamp::default()).expect("render");
     let options = ApplyOptions {
         readiness: None,
         ..ApplyOptions::default()
@@ -181,6 +181,9 @@ pub async fn provision(client: &Client, id: &str, overrides: Option<&Path>) {
     provisioner::apply(client, &manifests, &id, &options, &Silent)
         .await
         .expect("apply");
+    registration::register(client, &standard, &Silent, PATIENCE)
+        .await
+        .expect("register");
 }
 
 pub async fn delete(client: &Client, id: &str) {
@@ -190,7 +193,14 @@ pub async fn delete(client: &Client, id: &str) {
     provisioner::delete(client, &tenant(id), &options, &Silent)
         .await
         .expect("delete the test's tenant");
+    let services = SharedServices::default();
+    registration::purge(client, &services, &tenant(id), &Silent, PATIENCE)
+        .await
+        .expect("purge the test's tenant");
 }
+
+/// How long PostgreSQL and Redis may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The namespaces whose name contains one of these words: tests run side by side, and each looks for its own.
 pub async fn namespaces(client: &Client, words: &[&str]) -> BTreeSet<String> {

@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 /// What a run under a fault comes to. Items are written with `a` and `b` for the tenants; a check's id alone stands for all its items.
-pub struct Expected {
+pub struct Expected<'e> {
     /// The items that cannot be judged, and what the cause of each says. All others that were asked for pass.
-    pub inconclusive: &'static [(&'static [&'static str], &'static str)],
+    pub inconclusive: &'e [(&'e [&'e str], &'e str)],
     /// What was asked again.
-    pub retried: &'static [&'static str],
+    pub retried: &'e [&'e str],
     /// What could not be removed.
-    pub left: &'static [&'static str],
+    pub left: &'e [&'e str],
 }
 
 /// Compares a run with what is expected of it. The names are those of the tenants.
-pub fn compare(outcome: &Outcome, expected: &Expected, names: [&str; 2]) {
+pub fn compare(outcome: &Outcome, expected: &Expected<'_>, names: [&str; 2]) {
     let text = &outcome.text;
     let planned: BTreeSet<String> = outcome
         .passed
@@ -108,7 +108,7 @@ pub fn listed() -> Vec<String> {
 }
 
 /// Compares or writes the row of a fault: how it is made, what was asked for, and what came of it, which was seen before.
-pub fn record(fault: &str, made: &str, expected: &Expected, cleaned: &str) {
+pub fn record(fault: &str, made: &str, expected: &Expected<'_>, cleaned: &str) {
     let row = row(fault, made, expected, cleaned);
     let _one = FILE.lock().unwrap();
     let text = std::fs::read_to_string(path()).unwrap();
@@ -129,7 +129,7 @@ pub fn record(fault: &str, made: &str, expected: &Expected, cleaned: &str) {
     }
 }
 
-fn row(fault: &str, made: &str, expected: &Expected, cleaned: &str) -> String {
+fn row(fault: &str, made: &str, expected: &Expected<'_>, cleaned: &str) -> String {
     let causes: Vec<String> = expected
         .inconclusive
         .iter()
