@@ -659,16 +659,24 @@ mod whole_lab {
     }
 
     async fn without(service: &str, fault: &str) {
-        let scene = Scene::alone(service.rsplit('/').next().unwrap()).await.within(SHORT);
+        let scene = Scene::alone(service.rsplit('/').next().unwrap())
+            .await
+            .within(SHORT);
         let off = Off::new("database", service);
         let outcome = scene
-            .run("APP-08,NET-03,NET-08,NET-09,PG-01,PROV-13,PROV-14,RBAC-01,RD-02", &[])
+            .run(
+                "APP-08,NET-03,NET-08,NET-09,PG-01,PROV-13,PROV-14,RBAC-01,RD-02",
+                &[],
+            )
             .await;
         drop(off);
         let expected = Expected {
             inconclusive: &[
                 (&["NET-08", "NET-09"], "database"),
-                (&["APP-08", "PG-01", "PROV-14", "RD-02"], fault.split(' ').next().unwrap()),
+                (
+                    &["APP-08", "PG-01", "PROV-14", "RD-02"],
+                    fault.split(' ').next().unwrap(),
+                ),
             ],
             retried: &[],
             left: &["registration infra-"],

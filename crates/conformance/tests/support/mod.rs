@@ -16,7 +16,7 @@ use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::gvk::GroupVersionKind;
 use kube::{Client, ResourceExt};
 use provisioner::tenant::{SharedServices, Stamp};
-use provisioner::{registration, ApplyOptions, DeleteOptions, Silent, Templates, Tenant, TenantId};
+use provisioner::{ApplyOptions, DeleteOptions, Silent, Templates, Tenant, TenantId, registration};
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 use std::collections::{BTreeMap, BTreeSet};
