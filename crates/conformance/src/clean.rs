@@ -46,7 +46,8 @@ pub async fn clean(settings: &Settings, ledgers: &Path, which: &Which) -> Result
         spared,
         ..Cleaned::default()
     };
-    for (run, entries) in &chosen {
+    for (run, entries) in chosen {
+        let (run, entries) = (&run, &registrations::with_those_of_tenants(settings, entries));
         let failed = removal::remove_run(&cluster.client, settings, run, entries, &|_| {}).await;
         if failed.is_empty()
             && let Some(ledger) = written.iter().find(|ledger| ledger.heading.run == *run)
@@ -122,9 +123,6 @@ async fn choose(cluster: &Cluster, which: &Which, written: &[Written]) -> Result
         } else {
             spared.push((leftover.run, leftover.entry));
         }
-    }
-    for entries in chosen.values_mut() {
-        *entries = registrations::with_those_of_tenants(std::mem::take(entries));
     }
     Ok((chosen, spared))
 }

@@ -348,6 +348,8 @@ const OWN: &[(&str, &str, &[&str])] = &[
     ("", "namespaces", &["get", "list", "create", "delete"]),
     ("", "pods", &["get", "list", "watch", "create", "delete"]),
     ("", "pods/exec", &["get", "create"]),
+    // To register tenants with PostgreSQL and Redis.
+    ("", "pods/portforward", &["get", "create"]),
     ("", "configmaps", &["get", "list", "create", "delete"]),
     ("", "services", &["get"]),
     ("", "serviceaccounts", &["get"]),

@@ -1,14 +1,18 @@
 //! The run's own tenants with PostgreSQL and Redis: registered for the run, written into the ledger before, and removed with all that was
 //! stored for them. How that is done is `provisioner::registration`.
 
-use crate::error::HarnessError;
+use crate::cluster::ANSWER;
+use crate::error::{HarnessError, within};
 use crate::ledger::{Entry, Kind};
+use crate::removal::belongs;
 use crate::settings::Settings;
 use crate::stage::Site;
 use futures::future::join_all;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::Api;
 use provisioner::registration::{self, RegistrationError, State};
 use provisioner::tenant::SharedServices;
-use provisioner::{Silent, TenantId};
+use provisioner::{Silent, Tenant, TenantId};
 use std::time::Duration;
 
 /// How long PostgreSQL and Redis may take to answer, when it is looked for what they hold.
@@ -23,36 +27,42 @@ pub fn entry(id: &TenantId) -> Entry {
     }
 }
 
-/// Registers a tenant of the run's own.
+/// Registers a tenant of the run's own. One that PostgreSQL or Redis know already is somebody's, whose namespace is gone: it is left alone,
+/// since what the run registers it purges.
 ///
 /// # Errors
-/// PostgreSQL or Redis is not there, or refuses.
+/// That there is such a one; PostgreSQL or Redis is not there, or refuses.
 pub async fn register(site: &Site, id: &TenantId) -> Result<(), HarnessError> {
+    let (client, tenant, patience) = (&site.cluster.client, site.tenant(id)?, site.settings.start_within);
+    let doing = format!("register tenant {id}");
+    let found = registration::state(client, &tenant.shared_services, id, &Silent, patience).await;
+    let found = found.map_err(|error| told(&doing, &error))?;
+    if !found.is_empty() {
+        return Err(HarnessError::new(format!(
+            "{doing}: expected that PostgreSQL and Redis hold nothing of it, found {found}; nothing was changed there"
+        ))
+        .hint(format!(
+            "choose other tenants with --tenants, or, where nobody needs it: provisioner delete --tenant-id {id} --purge-data"
+        )));
+    }
     let made = site.ledger.made(entry(id));
     made.map_err(|error| site.ledger.unwritable(&error))?;
-    let within = site.settings.start_within;
-    let client = &site.cluster.client;
-    let registered = registration::register(client, site.tenant(id)?, &Silent, within).await;
-    if let Err(error) = registered {
-        // What was never reached holds nothing.
-        if let RegistrationError::Absent { .. } | RegistrationError::Secret { .. } = error {
-            site.ledger.gone(&entry(id));
-        }
-        return Err(told(format!("register tenant {id}"), &error));
-    }
-    Ok(())
+    let registered = registration::register(client, tenant, &Silent, patience).await;
+    registered.map(drop).map_err(|error| told(&doing, &error))
 }
 
-/// Removes registrations; answers with what could not be removed, and why.
+/// Removes registrations of a run's tenants; answers with what could not be removed, and why. Where a tenant's namespace is there and does
+/// not carry this run's mark, the tenant is somebody's since.
 pub async fn remove(
     client: &kube::Client,
     settings: &Settings,
+    run: &str,
     entries: &[Entry],
     limit: Duration,
     gone: &(dyn Fn(&Entry) + Sync),
 ) -> Vec<(Entry, String)> {
     let purged = entries.iter().map(|entry| async move {
-        let purged = purge(client, settings, entry, limit).await;
+        let purged = purge(client, settings, run, entry, limit).await;
         (entry, purged)
     });
     let mut failed = Vec::new();
@@ -68,16 +78,21 @@ pub async fn remove(
 async fn purge(
     client: &kube::Client,
     settings: &Settings,
+    run: &str,
     entry: &Entry,
     limit: Duration,
 ) -> Result<(), HarnessError> {
     let id = tenant(entry)?;
-    match registration::purge(client, &services(settings, &id), &id, &Silent, limit).await {
-        Ok(_) => Ok(()),
-        // Neither PostgreSQL nor Redis, or nobody of ours who may do anything there.
-        Err(RegistrationError::Absent { .. } | RegistrationError::Secret { of_tenant: false, .. }) => Ok(()),
-        Err(error) => Err(told(format!("remove the registration of tenant {id}"), &error)),
+    let namespaces = Api::<Namespace>::all(client.clone());
+    let doing = format!("get namespace {}", id.namespace());
+    let namespace = within(ANSWER, doing, namespaces.get_metadata_opt(&id.namespace())).await?;
+    if namespace.is_some_and(|namespace| !belongs(&namespace.metadata, run)) {
+        return Ok(());
     }
+    let purged = registration::purge(client, &services(settings, &id), &id, &Silent, limit).await;
+    purged
+        .map(drop)
+        .map_err(|error| told(&format!("remove the registration of tenant {id}"), &error))
 }
 
 /// What PostgreSQL and Redis hold of a tenant.
@@ -87,7 +102,7 @@ async fn purge(
 pub async fn state(client: &kube::Client, settings: &Settings, entry: &Entry) -> Result<State, HarnessError> {
     let id = tenant(entry)?;
     let state = registration::state(client, &services(settings, &id), &id, &Silent, LOOK).await;
-    state.map_err(|error| told(format!("look for the registration of tenant {id}"), &error))
+    state.map_err(|error| told(&format!("look for the registration of tenant {id}"), &error))
 }
 
 /// Those that the run has written down.
@@ -107,14 +122,16 @@ pub async fn standing(site: &Site) -> Vec<Entry> {
     found.map(|(entry, _)| entry).collect()
 }
 
-/// These entries, and the registration of each tenant among them: what is found by label alone does not tell of it.
-pub fn with_those_of_tenants(mut entries: Vec<Entry>) -> Vec<Entry> {
+/// These entries, and the registration of each tenant among them, unless somebody else registers them: what is found by label alone does not
+/// tell of it.
+pub fn with_those_of_tenants(settings: &Settings, mut entries: Vec<Entry>) -> Vec<Entry> {
     let tenants: Vec<TenantId> = entries
         .iter()
         .filter(|entry| entry.kind == Kind::Tenant)
         .filter_map(|entry| tenant(entry).ok())
         .collect();
-    for id in tenants {
+    let ours = |id: &TenantId| pattern(settings, id).is_none_or(|tenant| tenant.registration);
+    for id in tenants.into_iter().filter(ours) {
         if !entries.contains(&self::entry(&id)) {
             entries.push(self::entry(&id));
         }
@@ -128,13 +145,18 @@ fn tenant(entry: &Entry) -> Result<TenantId, HarnessError> {
 
 /// Where a tenant is registered: all tenants of a platform share the same services.
 fn services(settings: &Settings, id: &TenantId) -> SharedServices {
-    let tenants = &settings.tenants;
-    let own = tenants.iter().find(|tenant| tenant.id == *id).or(tenants.first());
+    let own = pattern(settings, id);
     own.map(|tenant| tenant.shared_services.clone())
         .unwrap_or_default()
 }
 
-fn told(doing: String, error: &RegistrationError) -> HarnessError {
+/// The tenant of this id, or one that is like it.
+fn pattern<'s>(settings: &'s Settings, id: &TenantId) -> Option<&'s Tenant> {
+    let tenants = &settings.tenants;
+    tenants.iter().find(|tenant| tenant.id == *id).or(tenants.first())
+}
+
+fn told(doing: &str, error: &RegistrationError) -> HarnessError {
     HarnessError {
         hint: error.hint(),
         ..HarnessError::during(doing, error)

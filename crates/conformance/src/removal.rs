@@ -254,7 +254,7 @@ pub async fn remove_run(
     let limit = settings.clean_up_within;
     let (mut failed, more) = futures::join!(
         remove(client, run, &objects, limit, gone),
-        registrations::remove(client, settings, &registered, limit, gone),
+        registrations::remove(client, settings, run, &registered, limit, gone),
     );
     failed.extend(more);
     failed

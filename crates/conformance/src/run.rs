@@ -8,7 +8,7 @@ use crate::error::{HarnessError, within};
 use crate::event::{Beginning, Event, Events, PlannedItem, TenantBefore};
 use crate::fault::Services;
 use crate::lease;
-use crate::ledger::{Entry, Kind, Ledger};
+use crate::ledger::{self, Entry, Kind, Ledger};
 use crate::manifest::Mark;
 use crate::names::RunId;
 use crate::plan::{Facts, LeftOut, Plan, Selection, plan};
@@ -269,14 +269,25 @@ async fn sweep(site: &Site) -> Result<(), HarnessError> {
         .collect();
     for (run, entries) in removal::by_run(expired) {
         let count = entries.len();
-        let entries = registrations::with_those_of_tenants(entries);
+        let entries = registrations::with_those_of_tenants(&site.settings, entries);
         let failed = removal::remove_run(&site.cluster.client, &site.settings, &run, &entries, &|_| {}).await;
+        forget(site, &run, failed.is_empty());
         site.events.notice(format!(
             "run {run} had expired: removed {} of the {count} object(s) it left behind",
             count - failed.len()
         ));
     }
     Ok(())
+}
+
+/// Removes the ledger of a run of which nothing is left, unless that run lives: who reads it later would take what has the same names then
+/// for the run's.
+fn forget(site: &Site, run: &str, is_gone: bool) {
+    let path = site.ledger.path().with_file_name(format!("{run}.jsonl"));
+    if is_gone && ledger::is_held(&path).is_ok_and(|held| !held) {
+        // One that cannot be removed names nothing that is still there.
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// What the plan needs to know.

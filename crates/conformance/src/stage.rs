@@ -125,7 +125,6 @@ pub struct Stage {
     quotas: HashMap<TenantId, Mutex<()>>,
     workloads: HashMap<TenantId, Slot<Workloads>>,
     registrations: HashMap<TenantId, Slot<Credentials>>,
-    planted: Option<Slot<()>>,
     agents: HashMap<Place, Slot<Agent>>,
     shared_services: Option<Slot<SharedServices>>,
     enforcement: Option<Slot<Enforcement>>,
@@ -141,7 +140,6 @@ impl Stage {
             quotas: HashMap::new(),
             workloads: HashMap::new(),
             registrations: HashMap::new(),
-            planted: None,
             agents: HashMap::new(),
             shared_services: None,
             enforcement: None,
@@ -156,6 +154,7 @@ impl Stage {
                     .insert(id.clone(), slot(provision(Arc::clone(site), id.clone())));
             }
         }
+        stage.registrations = registrations(site, resources, &stage.tenants);
         let owners: HashMap<TenantId, Slot<String>> = stage
             .tenants
             .iter()
@@ -170,10 +169,6 @@ impl Stage {
             if !around.lend(resource, &mut stage) {
                 stage.prepare(site, resource, &owners);
             }
-        }
-        if !site.services.is_empty() {
-            let registrations = stage.registrations.values().cloned().collect();
-            stage.planted = Some(slot(plant(Arc::clone(site), registrations)));
         }
         stage
     }
@@ -194,17 +189,11 @@ impl Stage {
     fn prepare(&mut self, site: &Arc<Site>, resource: &Resource, owners: &HashMap<TenantId, Slot<String>>) {
         let site = Arc::clone(site);
         match resource {
-            Resource::Tenant(_) => {}
+            Resource::Tenant(_) | Resource::Registration(_) => {}
             Resource::Workloads(id) => {
                 if let Some(tenant) = self.tenants.get(id) {
                     let work = find_workloads(site, id.clone(), tenant.clone());
                     self.workloads.insert(id.clone(), slot(work));
-                }
-            }
-            Resource::Registration(id) => {
-                if let Some(tenant) = self.tenants.get(id) {
-                    let work = register(site, id.clone(), tenant.clone());
-                    self.registrations.insert(id.clone(), slot(work));
                 }
             }
             Resource::Agent(Place::Tenant(id, costume)) => {
@@ -330,7 +319,6 @@ impl Stage {
         self.tenants.clear();
         self.workloads.clear();
         self.registrations.clear();
-        self.planted = None;
         self.agents.clear();
         self.shared_services = None;
         self.enforcement = None;
@@ -398,12 +386,7 @@ impl Stage {
     pub async fn registration(&self, id: &TenantId) -> Result<Arc<Credentials>, HarnessError> {
         let resource = || Resource::Registration(id.clone());
         let registration = self.registrations.get(id).cloned();
-        let credentials = registration.ok_or_else(|| undeclared(&resource()))?.await?;
-        // What is planted is there before anybody judges.
-        if let Some(planted) = self.planted.clone() {
-            planted.await?;
-        }
-        Ok(credentials)
+        registration.ok_or_else(|| undeclared(&resource()))?.await
     }
 
     /// The agent at this place.
@@ -609,6 +592,37 @@ async fn find_workloads(site: Arc<Site>, id: TenantId, tenant: Slot<()>) -> Resu
     };
     site.events.progress(format!("workloads of {id} {state}"));
     Ok(found)
+}
+
+/// The registrations of these tenants. A fault inside PostgreSQL and Redis is planted once roles and users are there, and before anybody
+/// uses them.
+fn registrations(
+    site: &Arc<Site>,
+    resources: &BTreeSet<Resource>,
+    tenants: &HashMap<TenantId, Slot<()>>,
+) -> HashMap<TenantId, Slot<Credentials>> {
+    let mut registrations = HashMap::new();
+    for resource in resources {
+        if let Resource::Registration(id) = resource
+            && let Some(tenant) = tenants.get(id)
+        {
+            let work = register(Arc::clone(site), id.clone(), tenant.clone());
+            registrations.insert(id.clone(), slot(work));
+        }
+    }
+    if !site.services.is_empty() {
+        let planted = slot(plant(Arc::clone(site), registrations.values().cloned().collect()));
+        for registration in registrations.values_mut() {
+            let (registered, planted) = (registration.clone(), planted.clone());
+            let both = async move {
+                let credentials = registered.await?;
+                planted.await?;
+                Ok(credentials)
+            };
+            *registration = both.boxed().shared();
+        }
+    }
+    registrations
 }
 
 /// Plants the fault that is inside PostgreSQL and Redis, once roles and users are there.

@@ -1,5 +1,11 @@
 //! `docs/acceptance.md` names checks, faults and tests: that there are such, and that the faults make the checks of their line fail.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
 use conformance::check;
 use conformance::fault::{self, Fault};
 use std::collections::BTreeSet;

@@ -97,6 +97,7 @@ pub(crate) async fn converse(request: &SqlRequest, mut answered: impl FnMut(Part
 }
 
 async fn hold_open(request: &SqlRequest, hold: Hold, deadline: Instant, mut answered: impl FnMut(Part)) {
+    let begin = Instant::now();
     let (mut open, mut refused) = (Vec::new(), None);
     while open.len() < hold.connections && refused.is_none() {
         match Session::open(request, deadline).await {
@@ -106,6 +107,7 @@ async fn hold_open(request: &SqlRequest, hold: Hold, deadline: Instant, mut answ
     }
     answered(Part::Held(Held {
         accepted: open.len(),
+        after_ms: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
         refused,
     }));
     sleep(Duration::from_millis(hold.for_ms)).await;

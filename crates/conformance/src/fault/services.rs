@@ -6,14 +6,21 @@ use crate::settings::{SettingsError, invalid};
 use provisioner::registration;
 use provisioner::tenant::SharedServices;
 use std::path::PathBuf;
+use std::time::Duration;
+use tokio::time::timeout;
 
-const HINT: &str = "services/ holds plant.sql and plant.redis (a command a line), and restore.sql for what outlasts the tenants";
+const HINT: &str = "services/ holds plant.sql and plant.redis (a command a line), and restore.sql and restore.redis for what outlasts the tenants";
+/// How long a script may take, and within it each statement for a lock that somebody holds.
+const SCRIPT: Duration = Duration::from_secs(15);
+const LOCK: &str = "SET lock_timeout = '5s';";
+/// How often a fault is taken back until it is.
+const TRIES: usize = 3;
 
 /// What is done inside the shared services.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Services {
     plant: Script,
-    restore: Option<String>,
+    restore: Script,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,27 +43,28 @@ impl Services {
             }
             match path.file_name().and_then(|name| name.to_str()) {
                 Some("plant.sql") => services.plant.sql = Some(text),
-                Some("restore.sql") => services.restore = Some(text),
-                Some("plant.redis") => {
-                    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
-                    services.plant.redis = text
-                        .lines()
-                        .filter(|line| !line.trim().is_empty())
-                        .map(words)
-                        .collect();
-                }
+                Some("restore.sql") => services.restore.sql = Some(text),
+                Some("plant.redis") => services.plant.redis = commands(&text),
+                Some("restore.redis") => services.restore.redis = commands(&text),
                 _ => return Err(invalid(place, "is no part of a fault", HINT)),
             }
         }
-        if services.restore.is_some() && services.plant.sql.is_none() {
+        if services.restore.sql.is_some() && services.plant.sql.is_none() {
             return Err(invalid("restore.sql", "takes back what no plant.sql does", HINT));
+        }
+        if !services.restore.redis.is_empty() && services.plant.redis.is_empty() {
+            return Err(invalid(
+                "restore.redis",
+                "takes back what no plant.redis does",
+                HINT,
+            ));
         }
         Ok(services)
     }
 
     /// Whether it changes what other tenants use too, until it is taken back.
     pub fn outlast_tenants(&self) -> bool {
-        self.restore.is_some()
+        self.restore.sql.is_some()
     }
 
     /// Whether nothing is done.
@@ -72,29 +80,10 @@ impl Services {
         if let Some(sql) = &self.plant.sql {
             execute(client, services, sql, "plant a fault in PostgreSQL").await?;
         }
-        if !self.plant.redis.is_empty() {
-            let doing = "plant a fault in Redis";
-            let mut redis = registration::redis_admin(client, services)
-                .await
-                .map_err(|error| HarnessError::during(doing, &error))?;
-            for words in &self.plant.redis {
-                let (name, arguments) = words
-                    .split_first()
-                    .map_or(("", &[][..]), |(name, rest)| (name.as_str(), rest));
-                let mut command = redis::cmd(name);
-                for argument in arguments {
-                    command.arg(argument);
-                }
-                command
-                    .exec_async(&mut redis)
-                    .await
-                    .map_err(|error| HarnessError::during(doing, &error))?;
-            }
-        }
-        Ok(())
+        say(client, services, &self.plant.redis, "plant a fault in Redis").await
     }
 
-    /// Takes back what would outlast the tenants.
+    /// Takes back what others would see, once there are verdicts. It may be done at any time, and again.
     ///
     /// # Errors
     /// As for [`Services::plant`]: the fault stands still.
@@ -103,14 +92,66 @@ impl Services {
         client: &kube::Client,
         services: &SharedServices,
     ) -> Result<(), HarnessError> {
-        match &self.restore {
-            None => Ok(()),
-            Some(sql) => execute(client, services, sql, "take a fault in PostgreSQL back").await.map_err(|error| {
-                let hint = format!("run these statements as PostgreSQL's administrator, in the application's database: {}", sql.trim());
-                HarnessError { hint: Some(hint), ..error }
-            }),
+        let Some(sql) = &self.restore.sql else {
+            return Ok(());
+        };
+        let mut taken = Ok(());
+        for _ in 0..TRIES {
+            taken = execute(client, services, sql, "take a fault in PostgreSQL back").await;
+            if taken.is_ok() {
+                break;
+            }
         }
+        taken.map_err(|error| {
+            error.hint(format!(
+                "run these statements as PostgreSQL's administrator, in the application's database: {}",
+                sql.trim()
+            ))
+        })
     }
+
+    /// Removes what is left in Redis once the tenants are gone.
+    ///
+    /// # Errors
+    /// As for [`Services::plant`].
+    pub async fn sweep(&self, client: &kube::Client, services: &SharedServices) -> Result<(), HarnessError> {
+        let doing = "remove what a fault left in Redis";
+        say(client, services, &self.restore.redis, doing).await
+    }
+}
+
+fn commands(text: &str) -> Vec<Vec<String>> {
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+    text.lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(words)
+        .collect()
+}
+
+async fn say(
+    client: &kube::Client,
+    services: &SharedServices,
+    commands: &[Vec<String>],
+    doing: &str,
+) -> Result<(), HarnessError> {
+    if commands.is_empty() {
+        return Ok(());
+    }
+    let said = async {
+        let mut redis = registration::redis_admin(client, services)
+            .await
+            .map_err(|error| HarnessError::during(doing, &error))?;
+        for words in commands {
+            let mut command = redis::Cmd::new();
+            for word in words {
+                command.arg(word);
+            }
+            let said = command.exec_async(&mut redis).await;
+            said.map_err(|error| HarnessError::during(doing, &error))?;
+        }
+        Ok(())
+    };
+    timeout(SCRIPT, said).await.unwrap_or_else(|_| Err(late(doing)))
 }
 
 async fn execute(
@@ -119,12 +160,22 @@ async fn execute(
     sql: &str,
     doing: &str,
 ) -> Result<(), HarnessError> {
-    let failed = |error: &dyn std::error::Error| HarnessError::during(doing, error);
     let database = services.postgresql.database.as_str();
-    let admin = registration::postgresql_admin(client, services, database)
+    let executed = async {
+        let admin = registration::postgresql_admin(client, services, database)
+            .await
+            .map_err(|error| HarnessError::during(doing, &error))?;
+        let sql = format!("{LOCK} {sql}");
+        let executed = admin.batch_execute(&sql).await;
+        executed.map_err(|error| HarnessError::during(doing, &error))
+    };
+    timeout(SCRIPT, executed)
         .await
-        .map_err(|error| failed(&error))?;
-    admin.batch_execute(sql).await.map_err(|error| failed(&error))
+        .unwrap_or_else(|_| Err(late(doing)))
+}
+
+fn late(doing: &str) -> HarnessError {
+    HarnessError::new(format!("{doing}: not done within {} s", SCRIPT.as_secs()))
 }
 
 #[cfg(test)]
@@ -160,6 +211,7 @@ mod tests {
     #[case::unknown(&[("plant.txt", "a")], "is no part of a fault")]
     #[case::empty(&[("plant.sql", " ")], "says nothing")]
     #[case::nothing_to_take_back(&[("restore.sql", "a")], "takes back what no plant.sql does")]
+    #[case::nothing_to_sweep(&[("restore.redis", "a")], "takes back what no plant.redis does")]
     fn what_cannot_be_used_is_refused(#[case] files: &[(&str, &str)], #[case] expected: &str) {
         assert_eq!(read(files).unwrap_err().problem, expected);
     }

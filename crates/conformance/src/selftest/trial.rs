@@ -100,11 +100,23 @@ impl UntilJudged {
     }
 }
 
-async fn restored_services(site: &Site, services: &Services) -> Result<(), HarnessError> {
+/// Takes back what the fault changed in the services for others too.
+pub(super) async fn restored_services(site: &Site, services: &Services) -> Result<(), HarnessError> {
     match site.settings.tenants.first() {
         Some(tenant) => {
             services
                 .restore(&site.cluster.client, &tenant.shared_services)
+                .await
+        }
+        None => Ok(()),
+    }
+}
+
+async fn swept_services(site: &Site, services: &Services) -> Result<(), HarnessError> {
+    match site.settings.tenants.first() {
+        Some(tenant) => {
+            services
+                .sweep(&site.cluster.client, &tenant.shared_services)
                 .await
         }
         None => Ok(()),
@@ -129,7 +141,8 @@ async fn judge(site: &Site, fault: &Fault, around: Surroundings, until_judged: U
     };
     let (ran, (report, restored)) = futures::join!(ran, follow(site, fault, received, until_judged));
     let left = take_back(site, fault, &settings, &report).await;
-    match (ran, restored.and(left)) {
+    let swept = swept_services(site, &fault.services).await;
+    match (ran, restored.and(left).and(swept)) {
         (_, Err(error)) => trouble(error),
         (Err(_), Ok(())) if site.cancel.is_cancelled() => Outcome::Interrupted,
         (Err(error), Ok(())) => trouble(HarnessError {

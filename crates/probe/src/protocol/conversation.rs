@@ -98,6 +98,8 @@ pub struct Hold {
 pub struct Held {
     /// How many are open.
     pub accepted: usize,
+    /// How long it took until no more was to be opened, in milliseconds since the first was asked for.
+    pub after_ms: u64,
     /// Why there is no further one, where one did not come up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Unconnected>,

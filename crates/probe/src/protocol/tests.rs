@@ -184,10 +184,10 @@ fn what_is_answered_in_conversations_keeps_its_form() {
     };
     let held = Held {
         accepted: 9,
+        after_ms: 40,
         refused: Some(refused),
     };
-    let json =
-        r#"{"ask":3,"held":{"accepted":9,"refused":{"ending":"reached","code":"53300","message":"full"}}}"#;
+    let json = r#"{"ask":3,"held":{"accepted":9,"after_ms":40,"refused":{"ending":"reached","code":"53300","message":"full"}}}"#;
     is_written_and_read_as(&replied(Part::Held(held)), json);
 }
 
