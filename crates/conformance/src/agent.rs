@@ -756,7 +756,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_that_were_held_are_counted_beside() {
-        let held = r#""held":{"accepted":9,"refused":{"ending":"reached","code":"53300","message":"full"}}"#;
+        let held = r#""held":{"accepted":9,"after_ms":40,"refused":{"ending":"reached","code":"53300","message":"full"}}"#;
         let parts: &'static [&'static str] = Box::leak(Box::new([ROW, ROW, held]));
         let (_server, agent, _) = agent(Box::leak(Box::new([Answer::Parts(parts)]))).await;
         let said = agent.sql_session(&two_statements(), Again::Never).await.unwrap();
