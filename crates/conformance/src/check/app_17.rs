@@ -160,7 +160,7 @@ enum Fate {
 }
 
 async fn series(webhooks: &Webhooks, side: &Side<'_>, count: usize) -> Series {
-    let webhooks = enhanced(webhooks, side.tenant, count).await;
+    // First: it is looked for the webhooks by connections too, for as long as it takes.
     let connection = match side.agent.sql_session(&side.sql, Again::Once).await {
         Err(error) => Err(Fate::Unseen(error.to_string())),
         Ok(said) => match said.results {
