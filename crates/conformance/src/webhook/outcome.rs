@@ -309,10 +309,10 @@ impl Webhooks {
         }
     }
 
-    /// The same of a tenant's own webhooks, once it sees all of them or its time is over.
+    /// The same of a tenant's own webhooks, once it sees all of them or its time is over. A look that fails is repeated until then.
     ///
     /// # Errors
-    /// As for [`Webhooks::effects`].
+    /// The last look failed, as for [`Webhooks::effects`].
     pub async fn await_effects(
         &self,
         of: &TenantId,
@@ -329,9 +329,10 @@ impl Webhooks {
                 .filter(|nonce| !effects.contains_key(*nonce))
                 .cloned()
                 .collect();
-            effects.extend(self.effects(of, &missing).await?);
+            let looked = self.effects(of, &missing).await;
+            let looked = looked.map(|seen| effects.extend(seen));
             if effects.len() >= nonces.len() || Instant::now() + pause > deadline {
-                return Ok(effects);
+                return looked.map(|()| effects);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);

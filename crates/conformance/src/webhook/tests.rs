@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use sha2::{Sha256, Sha512};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How an application is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,8 @@ enum Fault {
     NeverEnhances,
     RefusesWith400,
     Down,
+    /// So many looks at an outcome fail.
+    Unseen(usize),
 }
 
 /// How it takes webhooks.
@@ -66,6 +69,7 @@ struct Application {
     once_good: Mutex<BTreeSet<String>>,
     /// Who enhanced what, for whom.
     done: Mutex<BTreeMap<(String, String), String>>,
+    looks: AtomicUsize,
     /// By pod.
     logs: Mutex<BTreeMap<String, Vec<String>>>,
 }
@@ -199,6 +203,10 @@ async fn status(
     State(application): State<Arc<Application>>,
     Path((tenant, nonce)): Path<(String, String)>,
 ) -> Response {
+    let looks = application.looks.fetch_add(1, Ordering::SeqCst);
+    if matches!(application.fault, Fault::Unseen(fail) if looks < fail) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     let done = application.done.lock().unwrap();
     match done.get(&(tenant, nonce.clone())) {
         Some(worker) => format!(r#"{{"done":"{nonce}","by":"{worker}"}}"#).into_response(),
@@ -255,6 +263,7 @@ async fn context(contract: Contract, fault: Fault) -> ([Server; 2], Context) {
         fault,
         once_good: Mutex::default(),
         done: Mutex::default(),
+        looks: AtomicUsize::new(0),
         logs: Mutex::default(),
     });
     let router = Router::new()
@@ -342,6 +351,22 @@ async fn each_fault_is_seen_by_the_checks_that_it_concerns(
         texts.iter().any(|text| text.contains("not covered")),
         contract == Contract::Hub && initials.as_bytes()[3] == b'p'
     );
+}
+
+#[rstest]
+#[case::at_first(2, true)]
+#[case::until_the_end(usize::MAX, false)]
+#[tokio::test]
+async fn a_look_that_fails_is_repeated_until_the_time_is_over(#[case] fail: usize, #[case] expected: bool) {
+    let (_servers, cx) = context(Contract::Hub, Fault::Unseen(fail)).await;
+    let webhooks = cx.stage.webhooks().await.unwrap();
+    let tenant = TenantId::try_from("a").unwrap();
+    let message = webhooks.valid(&tenant).unwrap();
+    assert!(webhooks.send(&message).await.is_accepted());
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let nonces = [message.nonce];
+    let seen = webhooks.await_effects(&tenant, &nonces, deadline).await;
+    assert_eq!(seen.is_ok_and(|seen| seen.contains_key(&nonces[0])), expected);
 }
 
 #[tokio::test]
