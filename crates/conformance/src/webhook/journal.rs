@@ -213,7 +213,10 @@ impl Journal {
             }
         };
         let worker = &self.site.settings.application.log.worker;
-        let sources: Vec<Source> = listed.iter().flat_map(|pod| sources(pod, worker)).collect();
+        let sources: Vec<Source> = listed
+            .iter()
+            .flat_map(|pod| sources(pod, worker, self.since))
+            .collect();
         let texts = join_all(sources.iter().map(|source| self.text(&pods, namespace, source))).await;
         let mut part = Part {
             pods: listed.iter().map(image).collect(),
@@ -344,8 +347,8 @@ fn image(pod: &Pod) -> Image {
     }
 }
 
-/// The logs that a pod has: of every container that runs or ran, and of the one before it.
-fn sources(pod: &Pod, worker: &BTreeMap<String, String>) -> Vec<Source> {
+/// The logs that a pod has: of every container that runs or ran, and of the one before it where that ended since then.
+fn sources(pod: &Pod, worker: &BTreeMap<String, String>, since: Timestamp) -> Vec<Source> {
     let by_worker = wears(&pod.metadata.labels.clone().unwrap_or_default(), worker);
     let Some(status) = &pod.status else {
         return Vec::new();
@@ -369,7 +372,7 @@ fn sources(pod: &Pod, worker: &BTreeMap<String, String>) -> Vec<Source> {
         if has_log(container) {
             source(false);
         }
-        if container.restart_count > 0 {
+        if has_previous(container, since) {
             source(true);
         }
     }
@@ -385,6 +388,23 @@ fn has_log(container: &ContainerStatus) -> bool {
     let state = container.state.as_ref();
     container.restart_count > 0
         || state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+}
+
+/// Whether the container before it has a log of its own, with lines since then: of one that waits, the kubelet answers the last one's either
+/// way; and one that ended before said nothing since, and may be gone.
+fn has_previous(container: &ContainerStatus, since: Timestamp) -> bool {
+    let waits = container
+        .state
+        .as_ref()
+        .is_some_and(|state| state.waiting.is_some());
+    let ended = container
+        .last_state
+        .as_ref()
+        .and_then(|last| last.terminated.as_ref());
+    let recent = ended
+        .and_then(|ended| ended.finished_at.as_ref())
+        .is_some_and(|at| at.0 >= since);
+    recent && !waits
 }
 
 #[cfg(test)]

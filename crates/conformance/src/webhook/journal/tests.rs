@@ -11,6 +11,14 @@ fn container(name: &str, restarts: i32, state: &str) -> Value {
     json!({ "name": name, "image": "i", "imageID": "i@sha256:0", "ready": true, "restartCount": restarts, "state": { state: {} } })
 }
 
+/// The one before it ended so many seconds ago.
+fn restarted(name: &str, state: &str, ago: i64) -> Value {
+    let mut container = container(name, 1, state);
+    let ended = Timestamp::now() - SignedDuration::from_secs(ago);
+    container["lastState"] = json!({ "terminated": { "exitCode": 1, "finishedAt": ended.to_string() } });
+    container
+}
+
 fn pod(name: &str, app: &str, containers: &[Value]) -> Value {
     json!({
         "metadata": { "name": name, "labels": { "app": app } },
@@ -52,7 +60,7 @@ fn cluster(asked: &Asked) -> Response {
                 asked.query
             );
             listed(&[
-                pod("w", "ai-agents-worker", &[container("worker", 1, "running")]),
+                pod("w", "ai-agents-worker", &[restarted("worker", "running", 1)]),
                 pod("new", "ai-agents-worker", &[container("worker", 0, "waiting")]),
             ])
         }
@@ -97,6 +105,23 @@ async fn every_log_is_read_and_only_lines_of_the_runs_webhooks_are_kept() {
             .holds
             .is_ok()
     );
+}
+
+#[rstest]
+#[case::never_restarted(container("c", 0, "running"), &[false])]
+#[case::restarted(restarted("c", "running", 1), &[false, true])]
+#[case::restarted_long_ago(restarted("c", "running", 3600), &[false])]
+#[case::collected(container("c", 1, "running"), &[false])]
+#[case::to_be_restarted(restarted("c", "waiting", 1), &[false])]
+#[case::not_started(container("c", 0, "waiting"), &[])]
+fn a_container_has_the_logs_that_the_kubelet_has(#[case] container: Value, #[case] expected: &[bool]) {
+    let pod: Pod = serde_json::from_value(pod("p", "x", &[container])).unwrap();
+    let since = Timestamp::now() - MARGIN;
+    let previous: Vec<bool> = sources(&pod, &BTreeMap::new(), since)
+        .iter()
+        .map(|source| source.previous)
+        .collect();
+    assert_eq!(previous, expected);
 }
 
 #[rstest]
