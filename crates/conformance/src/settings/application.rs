@@ -59,7 +59,7 @@ pub struct Signature {
     pub encoding: Encoding,
     /// The header's value. Places: `{signature}`, `{timestamp}`.
     pub value: Template,
-    /// What is signed. Places: `{body}`, `{timestamp}`, `{nonce}`.
+    /// What is signed. Places: `{body}`, `{timestamp}`, `{nonce}`, and `{tenant}`, to whose address it goes.
     pub signed: Template,
 }
 
@@ -434,7 +434,11 @@ fn signed(file: &SignatureFile, timestamp: Option<&TimestampForm>) -> Result<Sig
         algorithm: file.algorithm,
         encoding: file.encoding,
         value: template("signature.value", &file.value, &["signature", "timestamp"])?,
-        signed: template("signature.signed", &file.signed, &["body", "timestamp", "nonce"])?,
+        signed: template(
+            "signature.signed",
+            &file.signed,
+            &["body", "timestamp", "nonce", "tenant"],
+        )?,
     };
     let fail = |field: &str, problem: &str, hint: &str| Err(invalid(place(field), problem, hint));
     if !signature.value.holds("signature") {
@@ -645,4 +649,4 @@ fn bounded(field: &str, text: &str, (least, most): (Duration, Duration)) -> Resu
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
