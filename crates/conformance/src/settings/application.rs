@@ -303,6 +303,19 @@ impl Application {
         self.url
             .fill(&[("ingress", ingress), ("tenant", tenant.as_str())])
     }
+
+    /// Where a tenant is asked what became of a webhook, where that is asked over HTTP.
+    pub fn outcome_address(&self, tenant: &TenantId, nonce: &str) -> Option<String> {
+        let Outcome::Http { url, .. } = &self.outcome else {
+            return None;
+        };
+        let ingress = self.ingress.as_deref().unwrap_or_default();
+        Some(url.fill(&[
+            ("ingress", ingress),
+            ("tenant", tenant.as_str()),
+            ("nonce", nonce),
+        ]))
+    }
 }
 
 /// The contract: each field from the file, else from the defaults. A signature brings its timestamp along: who writes the one writes the

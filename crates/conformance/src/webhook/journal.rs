@@ -1,6 +1,7 @@
 //! What is said of webhooks in pod logs: of all pods of the tenants, beside the shared services and the ingress, and in `default`, by their
 //! containers of now and by those before a restart. Read as the run's user, since a webhook began; only lines that name one of the run's
-//! webhooks are kept. A log that cannot be read is a gap: what is not seen there is not absent.
+//! webhooks are kept, and none that only tells of the run's own looks. A log that cannot be read is a gap: what is not seen there is not
+//! absent.
 
 use crate::cluster::ANSWER;
 use crate::error::{HarnessError, within};
@@ -26,6 +27,9 @@ const LONGEST: usize = 8 << 20;
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 /// In every statement that a run makes itself at PostgreSQL: a server may log statements, and these are not the application's words.
 pub(super) const OWN_STATEMENT: &str = "/* ai-agents-conformance */";
+
+/// Stands for a webhook in the addresses of looks.
+const ANY: &str = "any-webhook";
 
 /// A line that names a webhook of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +137,7 @@ pub(super) struct Journal {
     site: Arc<Site>,
     namespaces: Vec<String>,
     nonces: Regex,
+    looks: Vec<String>,
     since: Timestamp,
     state: Mutex<State>,
 }
@@ -162,6 +167,7 @@ impl Journal {
             Regex::new(NONCES).map_err(|error| HarnessError::during("read the nonces' pattern", &error))?;
         Ok(Journal {
             since: Timestamp::now() - MARGIN,
+            looks: looks(&site),
             site,
             namespaces,
             nonces,
@@ -272,23 +278,52 @@ impl Journal {
         let told = text
             .lines()
             .filter(|line| line.contains(&own) && !line.contains(OWN_STATEMENT));
-        told.map(|line| Line {
-            namespace: namespace.to_owned(),
-            pod: source.pod.clone(),
-            by_worker: source.by_worker,
-            nonces: self
-                .nonces
-                .find_iter(line)
-                .map(|nonce| nonce.as_str().to_owned())
-                .collect(),
-            enhanced: form
+        told.map(|line| {
+            let enhanced = form
                 .enhanced
                 .captures(line)
-                .and_then(|found| Some(found.name("nonce")?.as_str().to_owned())),
+                .and_then(|found| Some(found.name("nonce")?.as_str().to_owned()));
+            Line {
+                namespace: namespace.to_owned(),
+                pod: source.pod.clone(),
+                by_worker: source.by_worker,
+                nonces: self
+                    .nonces
+                    .find_iter(line)
+                    .map(|nonce| nonce.as_str())
+                    .filter(|nonce| enhanced.as_deref() == Some(*nonce) || !self.tells_look(line, nonce))
+                    .map(str::to_owned)
+                    .collect(),
+                enhanced,
+            }
         })
         .filter(|line| !line.nonces.is_empty())
         .collect()
     }
+
+    /// Whether a line names a webhook only since the run asked for it.
+    fn tells_look(&self, line: &str, nonce: &str) -> bool {
+        self.looks
+            .iter()
+            .any(|look| line.contains(&look.replace(ANY, nonce)))
+    }
+}
+
+/// How logs of requests name the run's own looks for [`ANY`] webhook, at each tenant: by path and query, or by the path alone where that
+/// says which webhook.
+fn looks(site: &Site) -> Vec<String> {
+    let application = &site.settings.application;
+    let tenants = site.settings.tenants.iter();
+    let addresses = tenants.filter_map(|tenant| application.outcome_address(&tenant.id, ANY));
+    let looks = addresses.filter_map(|address| {
+        let url = reqwest::Url::parse(&address).ok()?;
+        let path = url.path().to_owned();
+        Some(match url.query() {
+            Some(query) if !path.contains(ANY) => format!("{path}?{query}"),
+            _ => path,
+        })
+    });
+    looks.filter(|look| look.contains(ANY)).collect()
 }
 
 /// What one namespace's logs say.

@@ -257,11 +257,11 @@ impl Webhooks {
     /// Whether the answer at a tenant's address shows that this webhook was enhanced, and by whom where it says so.
     async fn look(&self, of: &TenantId, nonce: &str) -> Result<Option<Option<String>>, HarnessError> {
         let application = self.application();
-        let Outcome::Http { url, host, expect } = &application.outcome else {
+        let (Outcome::Http { host, expect, .. }, Some(url)) =
+            (&application.outcome, application.outcome_address(of, nonce))
+        else {
             return Ok(None);
         };
-        let ingress = application.ingress.as_deref().unwrap_or_default();
-        let url = url.fill(&[("ingress", ingress), ("tenant", of.as_str()), ("nonce", nonce)]);
         let mut headers = HeaderMap::new();
         if let Some(host) = host {
             let host = HeaderValue::from_str(&host.fill(&[("tenant", of.as_str())]));

@@ -1,5 +1,7 @@
 use super::*;
 use crate::scripted::{Asked, Server, ok, refuse, respond};
+use crate::settings::application::Outcome;
+use crate::settings::template::Template;
 use axum::response::{IntoResponse, Response};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -105,6 +107,47 @@ async fn every_log_is_read_and_only_lines_of_the_runs_webhooks_are_kept() {
             .holds
             .is_ok()
     );
+}
+
+#[rstest]
+#[case::in_the_path("{ingress}/status/{tenant}/{nonce}?brief", "GET /status/b/NONCE 404", 0)]
+#[case::in_the_query("{ingress}/status/{tenant}?id={nonce}", "GET /status/b?id=NONCE 404", 0)]
+#[case::elsewhere("{ingress}/status/{tenant}?id={nonce}", "POST /webhook/b NONCE 202", 1)]
+#[case::at_nobodys("{ingress}/status/{tenant}/{nonce}", "GET /status/c/NONCE 404", 1)]
+#[case::of_another(
+    "{ingress}/status/{tenant}/{nonce}",
+    "GET /status/b/conformance-0a1b2c3d-ffffffffffffffff NONCE",
+    1
+)]
+#[case::enhanced(
+    "{ingress}/status/{tenant}/{nonce}",
+    r#"{"event":"webhook enhanced","id":"NONCE","see":"/status/a/NONCE"}"#,
+    1
+)]
+#[tokio::test]
+async fn the_runs_own_looks_are_not_the_applications_words(
+    #[case] url: &str,
+    #[case] line: &str,
+    #[case] expected: usize,
+) {
+    let line = line.replace("NONCE", NONCE);
+    let server = respond(move |asked| match asked.path.as_str() {
+        "/api/v1/namespaces/ai-agents-a/pods/api/log" => line.clone().into_response(),
+        _ => listed(&[pod("api", "ai-agents-api", &[container("api", 0, "running")])]),
+    })
+    .await;
+    let cx = server.context_with(&BTreeSet::new(), |settings| {
+        settings.application.ingress = Some("http://127.0.0.1:8080".into());
+        settings.application.outcome = Outcome::Http {
+            url: Template::parse(url, &["ingress", "tenant", "nonce"]).unwrap(),
+            host: None,
+            expect: Regex::new("done").unwrap(),
+        };
+    });
+    let journal = Journal::new(Arc::clone(&cx.site), vec!["ai-agents-a".into()]).unwrap();
+    let logs = journal.read().await;
+    assert_eq!(logs.gaps, BTreeMap::new());
+    assert_eq!(logs.of(NONCE).count(), expected, "{:?}", logs.lines);
 }
 
 #[rstest]
