@@ -84,15 +84,15 @@ impl Reader {
         Ok(effects)
     }
 
-    /// Removes what is stored under nonces like this, where the settings say how.
-    pub(super) async fn remove(&self, pattern: &str) -> Result<(), HarnessError> {
+    /// Removes what is stored under nonces like this, where the settings say how; answers how many rows that were.
+    pub(super) async fn remove(&self, pattern: &str) -> Result<u64, HarnessError> {
         let Some(remove) = &self.remove else {
-            return Ok(());
+            return Ok(0);
         };
         let removed = self.transact(vec![with_literal(remove, pattern)]).await?;
         let rows: u64 = removed.iter().map(|removed| removed.affected).sum();
         tracing::debug!(tenant = %self.tenant, rows, "removed what webhooks stored");
-        Ok(())
+        Ok(rows)
     }
 
     /// These statements in one transaction of the tenant's.
@@ -220,6 +220,12 @@ impl Webhooks {
         if nonces.is_empty() {
             return Ok(Effects::new());
         }
+        let effects = self.look_for(of, nonces).await?;
+        self.unseen().retain(|nonce| !effects.contains_key(nonce));
+        Ok(effects)
+    }
+
+    async fn look_for(&self, of: &TenantId, nonces: &[String]) -> Result<Effects, HarnessError> {
         match &self.application().outcome {
             Outcome::Sql { .. } => {
                 let reader = &self.mailbox(of)?.reader;

@@ -18,8 +18,6 @@ use http::{HeaderMap, StatusCode};
 use rstest::rstest;
 use serde_json::{Value, json};
 use sha2::{Sha256, Sha512};
-use std::collections::BTreeSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How an application is broken.
@@ -367,6 +365,47 @@ async fn a_look_that_fails_is_repeated_until_the_time_is_over(#[case] fail: usiz
     let nonces = [message.nonce];
     let seen = webhooks.await_effects(&tenant, &nonces, deadline).await;
     assert_eq!(seen.is_ok_and(|seen| seen.contains_key(&nonces[0])), expected);
+}
+
+#[rstest]
+#[case::enhanced(Fault::Whole, false)]
+#[case::queued(Fault::NeverEnhances, true)]
+#[case::refused(Fault::RefusesWith400, false)]
+#[case::perhaps_taken(Fault::Down, true)]
+#[tokio::test]
+async fn webhooks_that_may_be_enhanced_yet_are_known(#[case] fault: Fault, #[case] expected: bool) {
+    let (_servers, cx) = context(Contract::Hub, fault).await;
+    let webhooks = cx.stage.webhooks().await.unwrap();
+    assert!(!webhooks.any_unseen().await);
+    let tenant = TenantId::try_from("a").unwrap();
+    let message = match fault {
+        Fault::RefusesWith400 => webhooks.message(&tenant),
+        _ => webhooks.valid(&tenant),
+    };
+    webhooks.send(&message.unwrap()).await;
+    assert_eq!(webhooks.any_unseen().await, expected);
+}
+
+#[rstest]
+#[case::all_seen(false, &[3], 1, 0)]
+#[case::nothing_comes(true, &[3, 0, 0], 3, 2)]
+#[case::more_comes(true, &[3, 0, 1, 0, 0], 5, 4)]
+#[case::it_never_ends(true, &[1; 7], 7, 6)]
+#[tokio::test(start_paused = true)]
+async fn what_may_come_yet_is_removed_again(
+    #[case] late: bool,
+    #[case] rows: &[u64],
+    #[case] rounds: usize,
+    #[case] seconds: u64,
+) {
+    let (begin, count) = (Instant::now(), AtomicUsize::new(0));
+    let failed = removed(late, || {
+        let round = count.fetch_add(1, Ordering::SeqCst);
+        std::future::ready((rows[round], vec![format!("round {round}")]))
+    })
+    .await;
+    assert_eq!(failed, [format!("round {}", rounds - 1)]);
+    assert_eq!(begin.elapsed().as_secs(), seconds);
 }
 
 #[tokio::test]
