@@ -560,21 +560,10 @@ fn own(field: &str, text: &str, tenant: &'static str) -> Result<Template, Settin
 fn outcome(file: OutcomeFile) -> Result<Outcome, SettingsError> {
     match (file.sql, file.http, file.log.unwrap_or_default()) {
         (Some(sql), None, false) => {
-            for (field, text) in [
-                ("outcome.sql.query", Some(&sql.query)),
-                ("outcome.sql.remove", sql.remove.as_ref()),
-            ] {
-                if text.is_some_and(|text| !text.contains("$1")) {
-                    return Err(invalid(
-                        place(field),
-                        "expected $1 in it, found none",
-                        "write $1 where the webhook's nonce belongs, without quotes: where id = $1",
-                    ));
-                }
-            }
+            let remove = sql.remove.map(|text| statement("outcome.sql.remove", &text));
             Ok(Outcome::Sql {
-                query: sql.query,
-                remove: sql.remove,
+                query: statement("outcome.sql.query", &sql.query)?,
+                remove: remove.transpose()?,
             })
         }
         (None, Some(http), false) => {
@@ -602,6 +591,25 @@ fn outcome(file: OutcomeFile) -> Result<Outcome, SettingsError> {
             "name the one way in which an enhanced webhook is seen",
         )),
     }
+}
+
+/// A statement about webhooks, in one line: a server logs each line by itself, and the first alone would say whose statement it is.
+fn statement(field: &str, text: &str) -> Result<String, SettingsError> {
+    if !text.contains("$1") {
+        return Err(invalid(
+            place(field),
+            "expected $1 in it, found none",
+            "write $1 where the webhook's nonce belongs, without quotes: where id = $1",
+        ));
+    }
+    if text.trim().contains(['\r', '\n']) && text.contains("--") {
+        return Err(invalid(
+            place(field),
+            "found -- in several lines, which are sent as one",
+            "write a comment as /* … */",
+        ));
+    }
+    Ok(text.trim().replace(['\r', '\n'], " "))
 }
 
 /// A regular expression; its first `{nonce}` becomes the group `nonce`.

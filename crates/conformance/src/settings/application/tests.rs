@@ -86,6 +86,16 @@ fn ticketdesks_contract_is_another_in_everything() {
 }
 
 #[test]
+fn a_statement_is_one_line() {
+    let text = "outcome: {sql: {query: \"select worker\\r\\n  from t\\nwhere id = $1\\n\", remove: \"delete from t\\nwhere id like $1\"}}";
+    let Outcome::Sql { query, remove } = resolved(text).unwrap().outcome else {
+        panic!("it is SQL");
+    };
+    assert_eq!(query, "select worker    from t where id = $1");
+    assert_eq!(remove.as_deref(), Some("delete from t where id like $1"));
+}
+
+#[test]
 fn a_timestamp_may_be_replaced_alone() {
     let application = resolved("timestamp: { header: X-Time, format: unix-millis, tolerance: 1m }").unwrap();
     let timestamp = application.timestamp.unwrap();
@@ -167,6 +177,16 @@ fn a_timestamp_may_be_replaced_alone() {
     "outcome: {sql: {query: select 1}}",
     "application.outcome.sql.query",
     "expected $1"
+)]
+#[case::a_removal_of_everything(
+    "outcome: {sql: {query: 'x $1', remove: delete from t}}",
+    "application.outcome.sql.remove",
+    "expected $1"
+)]
+#[case::a_comment_to_the_end(
+    "outcome: {sql: {query: \"select 1 -- all\\nwhere id = $1\"}}",
+    "application.outcome.sql.query",
+    "found --"
 )]
 #[case::an_address_for_nothing(
     "outcome: {http: {url: 'http://x/{tenant}', expect: x}}",
