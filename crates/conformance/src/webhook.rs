@@ -185,9 +185,9 @@ impl Webhooks {
     /// Sends a webhook, once.
     pub async fn send(&self, message: &Message) -> Answer {
         // Before: it may be taken even if its answer is never read.
-        self.unseen().insert(message.nonce.clone());
+        let first = self.unseen().insert(message.nonce.clone());
         let answer = self.sender.send(self.application(), message).await;
-        if matches!(answer, Answer::Refused(_)) {
+        if first && matches!(answer, Answer::Refused(_)) {
             self.unseen().remove(&message.nonce);
         }
         answer
