@@ -261,10 +261,10 @@ impl Table {
         format!("delete from {} where {id} in ({})", self.name(), literals(rows))
     }
 
-    /// Removes the rows that checks of other runs left. A Lease keeps those away from the tenant that are under way.
+    /// Removes the rows that checks and webhooks of other runs left. A Lease keeps those away from the tenant that are under way.
     fn sweep(&self, run: &RunId) -> String {
         let [id, ..] = self.columns();
-        let ours = literal("^conformance-[0-9a-f]{8}-pg0[0-9]-[0-9a-f]{8}$");
+        let ours = literal("^conformance-[0-9a-f]{8}-(pg0[0-9]-[0-9a-f]{8}|[0-9a-f]{16})$");
         let own = literal(&format!("{}%", run.object("")));
         format!(
             "set local statement_timeout = {SWEEP_WITHIN_MS}; delete from {} where {id} like 'conformance-%' and {id} ~ {ours} and {id} not like {own}",

@@ -23,6 +23,7 @@ use crate::credentials::Credentials;
 use crate::error::HarnessError;
 use crate::resource::{Costume, Place, Resource};
 use crate::settings::Application;
+use crate::settings::application::Outcome;
 use crate::stage::Site;
 use crate::workloads::Workloads;
 use jiff::Timestamp;
@@ -30,8 +31,8 @@ use journal::Journal;
 use outcome::Reader;
 use provisioner::TenantId;
 use send::Sender;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -39,6 +40,13 @@ use tokio::time::Instant;
 /// How long it is waited for a tenant that serves to be reached from outside: routes take a moment.
 const REACHED_WITHIN: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long one look for webhooks that were not seen enhanced may take, before what is stored is removed.
+const LOOK_WITHIN: Duration = Duration::from_secs(3);
+/// Between two removals, where webhooks may still be enhanced, and how long they are repeated.
+const REMOVE_AGAIN: Duration = Duration::from_secs(1);
+const REMOVE_FOR: Duration = Duration::from_secs(6);
+/// So many removals in turn must find nothing.
+const QUIET: usize = 2;
 /// Requests under way at once, on local clusters and on others.
 const AT_ONCE: (usize, usize) = (8, 2);
 /// The namespace in which logs are looked for beside those that the platform uses.
@@ -88,6 +96,8 @@ pub struct Webhooks {
     sender: Sender,
     journal: Journal,
     mailboxes: BTreeMap<TenantId, Mailbox>,
+    /// The nonces that were sent and not refused, and that nobody has seen enhanced yet.
+    unseen: Mutex<BTreeSet<String>>,
 }
 
 impl Webhooks {
@@ -109,6 +119,7 @@ impl Webhooks {
             site,
             sender,
             journal,
+            unseen: Mutex::default(),
         })
     }
 
@@ -173,7 +184,17 @@ impl Webhooks {
 
     /// Sends a webhook, once.
     pub async fn send(&self, message: &Message) -> Answer {
-        self.sender.send(self.application(), message).await
+        // Before: it may be taken even if its answer is never read.
+        let first = self.unseen().insert(message.nonce.clone());
+        let answer = self.sender.send(self.application(), message).await;
+        if first && matches!(answer, Answer::Refused(_)) {
+            self.unseen().remove(&message.nonce);
+        }
+        answer
+    }
+
+    fn unseen(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.unseen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until a tenant that serves is reached from outside, or that takes too long.
@@ -198,18 +219,61 @@ impl Webhooks {
         found.ok_or_else(|| HarnessError::new(format!("{tenant} is no tenant of this run")))
     }
 
-    /// Removes what the run's webhooks stored; answers what could not be removed, and why.
+    /// Removes what the run's webhooks stored; answers what could not be removed, and why. Where some may still be enhanced it is removed
+    /// again, until nothing comes any more.
     pub async fn remove_stored(&self) -> Vec<String> {
+        if !matches!(self.application().outcome, Outcome::Sql { remove: Some(_), .. }) {
+            return Vec::new();
+        }
+        let late = self.any_unseen().await;
+        removed(late, || self.remove_once()).await
+    }
+
+    /// Whether webhooks were sent that may be enhanced yet.
+    async fn any_unseen(&self) -> bool {
+        let nonces: Vec<String> = self.unseen().iter().cloned().collect();
+        if nonces.is_empty() {
+            return false;
+        }
+        let look = self.await_anywhere(&nonces, Instant::now());
+        // What is seen is no longer among them, whoever else cannot look.
+        let _ = tokio::time::timeout(LOOK_WITHIN, look).await;
+        !self.unseen().is_empty()
+    }
+
+    /// How many rows were removed, and what could not be.
+    async fn remove_once(&self) -> (u64, Vec<String>) {
         let pattern = format!("{}%", self.prefix());
         let pattern = &pattern;
         let removed = self.mailboxes.iter().map(|(tenant, mailbox)| async move {
             let removed = mailbox.reader.remove(pattern).await;
-            removed
-                .err()
-                .map(|error| format!("rows {pattern} of tenant {tenant}: {error}"))
+            removed.map_err(|error| format!("rows {pattern} of tenant {tenant}: {error}"))
         });
-        let removed = futures::future::join_all(removed).await;
-        removed.into_iter().flatten().collect()
+        let (mut rows, mut failed) = (0, Vec::new());
+        for removed in futures::future::join_all(removed).await {
+            match removed {
+                Ok(count) => rows += count,
+                Err(what) => failed.push(what),
+            }
+        }
+        (rows, failed)
+    }
+}
+
+/// Removes once, or until nothing has come for a while; answers what could not be removed at last.
+async fn removed<F>(late: bool, mut remove: impl FnMut() -> F) -> Vec<String>
+where
+    F: Future<Output = (u64, Vec<String>)>,
+{
+    let begin = Instant::now();
+    let mut quiet = 0;
+    loop {
+        let (rows, failed) = remove().await;
+        quiet = if rows == 0 { quiet + 1 } else { 0 };
+        if !late || quiet >= QUIET || begin.elapsed() >= REMOVE_FOR {
+            return failed;
+        }
+        tokio::time::sleep(REMOVE_AGAIN).await;
     }
 }
 
@@ -239,7 +303,7 @@ fn places(site: &Site) -> Vec<String> {
         places.push(tenant.ingress.namespace.to_string());
     }
     places.push(DEFAULT_NAMESPACE.to_owned());
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     places.retain(|place| seen.insert(place.clone()));
     places
 }

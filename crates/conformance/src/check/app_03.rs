@@ -5,8 +5,8 @@ use crate::context::Context;
 use crate::error::HarnessError;
 use crate::resource::Resource;
 use crate::subject::{self, Subject};
-use crate::verdict::{Verdict, judge_denied, prove};
-use crate::webhook::{self, Forged, Webhooks};
+use crate::verdict::{Control, Verdict, judge_denied, prove};
+use crate::webhook::{self, Answer, Forged, Webhooks};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use provisioner::TenantId;
@@ -22,7 +22,7 @@ static INFO: CheckInfo = CheckInfo {
     severity: Severity::Critical,
     footprint: Footprint::OwnObjects,
     why: "A signature that does not cover the body, or only what a parser made of it, lets whoever saw one webhook send any other under it.",
-    how: "Validly signed webhooks, altered after that in one thing: one byte of the body, a blank at its end, the same JSON written otherwise, and the signature and timestamp of another webhook that was accepted before. Each must be answered 401 or 403, and neither the altered nor the original one may be seen enhanced. Controls: valid webhooks before and after are accepted and enhanced.",
+    how: "Validly signed webhooks, altered after that in one thing: one byte of the body, a blank at its end, the same JSON written otherwise, and the signature and timestamp of another webhook that was accepted before. Each must be answered 401 or 403, and neither the altered nor the original one may be seen enhanced. Controls: valid webhooks before and after are accepted and enhanced, and the one whose signature is used again was accepted.",
     remedy: "verify over the raw bytes of the request, before they are parsed: a framework's parsed body written out again is not what was signed",
     schedule: Schedule::Concurrent,
     timeout: Duration::from_secs(180),
@@ -48,15 +48,17 @@ impl Check for App03 {
     fn run<'a>(&self, cx: &'a Context, subject: &'a Subject) -> BoxFuture<'a, Result<Verdict, HarnessError>> {
         async move {
             let webhooks = cx.stage.webhooks().await?;
-            let forged = forged(&webhooks, subject.tenant()?).await?;
-            let seen = webhook::refused(&webhooks, &[subject.tenant()?], forged).await?;
+            let (forged, original) = forged(&webhooks, subject.tenant()?).await?;
+            let mut seen = webhook::refused(&webhooks, &[subject.tenant()?], forged).await?;
+            seen.controls.push(original);
             Ok(judge_denied(&prove(&seen.controls), &seen.probes))
         }
         .boxed()
     }
 }
 
-async fn forged(webhooks: &Webhooks, tenant: &TenantId) -> Result<Vec<Forged>, HarnessError> {
+/// The altered webhooks, and that the one whose signature another bears was accepted.
+async fn forged(webhooks: &Webhooks, tenant: &TenantId) -> Result<(Vec<Forged>, Control), HarnessError> {
     let what = |how: &str| format!("webhook to {tenant} {how}");
     let valid = webhooks.valid(tenant)?;
     let (body, nonce) = valid.one_byte_off();
@@ -67,7 +69,7 @@ async fn forged(webhooks: &Webhooks, tenant: &TenantId) -> Result<Vec<Forged>, H
     let valid = webhooks.valid(tenant)?;
     // Accepted first: whoever keeps what was once good finds it again.
     webhooks.awake(tenant).await;
-    webhooks.send(&valid).await;
+    let original = original(tenant, &webhooks.send(&valid).await);
     let other = webhooks.message(tenant)?;
     let reused = valid.with_content_of(other);
     let mut forged = vec![
@@ -82,5 +84,32 @@ async fn forged(webhooks: &Webhooks, tenant: &TenantId) -> Result<Vec<Forged>, H
             valid.with_body(body),
         ));
     }
-    Ok(forged)
+    Ok((forged, original))
+}
+
+/// That the signature that is used again was once good.
+fn original(tenant: &TenantId, answer: &Answer) -> Control {
+    Control {
+        claim: format!("the webhook to {tenant} whose signature another bears is accepted"),
+        holds: if answer.is_accepted() {
+            Ok(answer.to_string())
+        } else {
+            Err(answer.to_string())
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::accepted(Answer::Accepted(202), true)]
+    #[case::refused(Answer::Refused(401), false)]
+    #[case::no_answer(Answer::Unavailable("no answer".into()), false)]
+    fn a_signature_was_once_good_where_it_was_accepted(#[case] answer: Answer, #[case] expected: bool) {
+        let tenant = TenantId::try_from("a").unwrap();
+        assert_eq!(original(&tenant, &answer).holds.is_ok(), expected);
+    }
 }

@@ -100,11 +100,11 @@ fn names_are_quoted_and_strings_escaped() {
 }
 
 #[test]
-fn only_what_checks_of_other_runs_wrote_is_swept() {
+fn only_what_other_runs_wrote_is_swept() {
     let sweep = table().sweep(&RunId::parse("0a1b2c3d").unwrap());
     assert!(sweep.contains("not like 'conformance-0a1b2c3d-%'"), "{sweep}");
     assert!(
-        sweep.contains("~ '^conformance-[0-9a-f]{8}-pg0[0-9]-[0-9a-f]{8}$'"),
+        sweep.contains("~ '^conformance-[0-9a-f]{8}-(pg0[0-9]-[0-9a-f]{8}|[0-9a-f]{16})$'"),
         "{sweep}"
     );
 }

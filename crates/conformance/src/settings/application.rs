@@ -59,7 +59,7 @@ pub struct Signature {
     pub encoding: Encoding,
     /// The header's value. Places: `{signature}`, `{timestamp}`.
     pub value: Template,
-    /// What is signed. Places: `{body}`, `{timestamp}`, `{nonce}`.
+    /// What is signed. Places: `{body}`, `{timestamp}`, `{nonce}`, and `{tenant}`, to whose address it goes.
     pub signed: Template,
 }
 
@@ -303,6 +303,19 @@ impl Application {
         self.url
             .fill(&[("ingress", ingress), ("tenant", tenant.as_str())])
     }
+
+    /// Where a tenant is asked what became of a webhook, where that is asked over HTTP.
+    pub fn outcome_address(&self, tenant: &TenantId, nonce: &str) -> Option<String> {
+        let Outcome::Http { url, .. } = &self.outcome else {
+            return None;
+        };
+        let ingress = self.ingress.as_deref().unwrap_or_default();
+        Some(url.fill(&[
+            ("ingress", ingress),
+            ("tenant", tenant.as_str()),
+            ("nonce", nonce),
+        ]))
+    }
 }
 
 /// The contract: each field from the file, else from the defaults. A signature brings its timestamp along: who writes the one writes the
@@ -434,7 +447,11 @@ fn signed(file: &SignatureFile, timestamp: Option<&TimestampForm>) -> Result<Sig
         algorithm: file.algorithm,
         encoding: file.encoding,
         value: template("signature.value", &file.value, &["signature", "timestamp"])?,
-        signed: template("signature.signed", &file.signed, &["body", "timestamp", "nonce"])?,
+        signed: template(
+            "signature.signed",
+            &file.signed,
+            &["body", "timestamp", "nonce", "tenant"],
+        )?,
     };
     let fail = |field: &str, problem: &str, hint: &str| Err(invalid(place(field), problem, hint));
     if !signature.value.holds("signature") {
@@ -543,21 +560,10 @@ fn own(field: &str, text: &str, tenant: &'static str) -> Result<Template, Settin
 fn outcome(file: OutcomeFile) -> Result<Outcome, SettingsError> {
     match (file.sql, file.http, file.log.unwrap_or_default()) {
         (Some(sql), None, false) => {
-            for (field, text) in [
-                ("outcome.sql.query", Some(&sql.query)),
-                ("outcome.sql.remove", sql.remove.as_ref()),
-            ] {
-                if text.is_some_and(|text| !text.contains("$1")) {
-                    return Err(invalid(
-                        place(field),
-                        "expected $1 in it, found none",
-                        "write $1 where the webhook's nonce belongs, without quotes: where id = $1",
-                    ));
-                }
-            }
+            let remove = sql.remove.map(|text| statement("outcome.sql.remove", &text));
             Ok(Outcome::Sql {
-                query: sql.query,
-                remove: sql.remove,
+                query: statement("outcome.sql.query", &sql.query)?,
+                remove: remove.transpose()?,
             })
         }
         (None, Some(http), false) => {
@@ -585,6 +591,25 @@ fn outcome(file: OutcomeFile) -> Result<Outcome, SettingsError> {
             "name the one way in which an enhanced webhook is seen",
         )),
     }
+}
+
+/// A statement about webhooks, in one line: a server logs each line by itself, and the first alone would say whose statement it is.
+fn statement(field: &str, text: &str) -> Result<String, SettingsError> {
+    if !text.contains("$1") {
+        return Err(invalid(
+            place(field),
+            "expected $1 in it, found none",
+            "write $1 where the webhook's nonce belongs, without quotes: where id = $1",
+        ));
+    }
+    if text.trim().contains(['\r', '\n']) && text.contains("--") {
+        return Err(invalid(
+            place(field),
+            "found -- in several lines, which are sent as one",
+            "write a comment as /* … */",
+        ));
+    }
+    Ok(text.trim().replace(['\r', '\n'], " "))
 }
 
 /// A regular expression; its first `{nonce}` becomes the group `nonce`.
@@ -645,4 +670,4 @@ fn bounded(field: &str, text: &str, (least, most): (Duration, Duration)) -> Resu
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

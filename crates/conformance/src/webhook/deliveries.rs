@@ -57,6 +57,7 @@ impl Deliveries {
             let nonces = accepted(&sent, tenant);
             async move { webhooks.await_effects(tenant, &nonces, deadline).await }
         });
+        // Who cannot look until the end is told by the look below.
         join_all(own).await;
         // Once more, and whosever they are: what one sees that is not its own comes last.
         let all: Vec<String> = sent

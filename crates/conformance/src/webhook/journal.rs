@@ -1,6 +1,7 @@
 //! What is said of webhooks in pod logs: of all pods of the tenants, beside the shared services and the ingress, and in `default`, by their
 //! containers of now and by those before a restart. Read as the run's user, since a webhook began; only lines that name one of the run's
-//! webhooks are kept. A log that cannot be read is a gap: what is not seen there is not absent.
+//! webhooks are kept, and none that only tells of the run's own looks. A log that cannot be read is a gap: what is not seen there is not
+//! absent.
 
 use crate::cluster::ANSWER;
 use crate::error::{HarnessError, within};
@@ -26,6 +27,9 @@ const LONGEST: usize = 8 << 20;
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 /// In every statement that a run makes itself at PostgreSQL: a server may log statements, and these are not the application's words.
 pub(super) const OWN_STATEMENT: &str = "/* ai-agents-conformance */";
+
+/// Stands for a webhook in the addresses of looks.
+const ANY: &str = "any-webhook";
 
 /// A line that names a webhook of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +137,7 @@ pub(super) struct Journal {
     site: Arc<Site>,
     namespaces: Vec<String>,
     nonces: Regex,
+    looks: Vec<String>,
     since: Timestamp,
     state: Mutex<State>,
 }
@@ -162,6 +167,7 @@ impl Journal {
             Regex::new(NONCES).map_err(|error| HarnessError::during("read the nonces' pattern", &error))?;
         Ok(Journal {
             since: Timestamp::now() - MARGIN,
+            looks: looks(&site),
             site,
             namespaces,
             nonces,
@@ -213,7 +219,10 @@ impl Journal {
             }
         };
         let worker = &self.site.settings.application.log.worker;
-        let sources: Vec<Source> = listed.iter().flat_map(|pod| sources(pod, worker)).collect();
+        let sources: Vec<Source> = listed
+            .iter()
+            .flat_map(|pod| sources(pod, worker, self.since))
+            .collect();
         let texts = join_all(sources.iter().map(|source| self.text(&pods, namespace, source))).await;
         let mut part = Part {
             pods: listed.iter().map(image).collect(),
@@ -269,23 +278,52 @@ impl Journal {
         let told = text
             .lines()
             .filter(|line| line.contains(&own) && !line.contains(OWN_STATEMENT));
-        told.map(|line| Line {
-            namespace: namespace.to_owned(),
-            pod: source.pod.clone(),
-            by_worker: source.by_worker,
-            nonces: self
-                .nonces
-                .find_iter(line)
-                .map(|nonce| nonce.as_str().to_owned())
-                .collect(),
-            enhanced: form
+        told.map(|line| {
+            let enhanced = form
                 .enhanced
                 .captures(line)
-                .and_then(|found| Some(found.name("nonce")?.as_str().to_owned())),
+                .and_then(|found| Some(found.name("nonce")?.as_str().to_owned()));
+            Line {
+                namespace: namespace.to_owned(),
+                pod: source.pod.clone(),
+                by_worker: source.by_worker,
+                nonces: self
+                    .nonces
+                    .find_iter(line)
+                    .map(|nonce| nonce.as_str())
+                    .filter(|nonce| enhanced.as_deref() == Some(*nonce) || !self.tells_look(line, nonce))
+                    .map(str::to_owned)
+                    .collect(),
+                enhanced,
+            }
         })
         .filter(|line| !line.nonces.is_empty())
         .collect()
     }
+
+    /// Whether a line names a webhook only since the run asked for it.
+    fn tells_look(&self, line: &str, nonce: &str) -> bool {
+        self.looks
+            .iter()
+            .any(|look| line.contains(&look.replace(ANY, nonce)))
+    }
+}
+
+/// How logs of requests name the run's own looks for [`ANY`] webhook, at each tenant: by path and query, or by the path alone where that
+/// says which webhook.
+fn looks(site: &Site) -> Vec<String> {
+    let application = &site.settings.application;
+    let tenants = site.settings.tenants.iter();
+    let addresses = tenants.filter_map(|tenant| application.outcome_address(&tenant.id, ANY));
+    let looks = addresses.filter_map(|address| {
+        let url = reqwest::Url::parse(&address).ok()?;
+        let path = url.path().to_owned();
+        Some(match url.query() {
+            Some(query) if !path.contains(ANY) => format!("{path}?{query}"),
+            _ => path,
+        })
+    });
+    looks.filter(|look| look.contains(ANY)).collect()
 }
 
 /// What one namespace's logs say.
@@ -344,8 +382,8 @@ fn image(pod: &Pod) -> Image {
     }
 }
 
-/// The logs that a pod has: of every container that runs or ran, and of the one before it.
-fn sources(pod: &Pod, worker: &BTreeMap<String, String>) -> Vec<Source> {
+/// The logs that a pod has: of every container that runs or ran, and of the one before it where that ended since then.
+fn sources(pod: &Pod, worker: &BTreeMap<String, String>, since: Timestamp) -> Vec<Source> {
     let by_worker = wears(&pod.metadata.labels.clone().unwrap_or_default(), worker);
     let Some(status) = &pod.status else {
         return Vec::new();
@@ -369,7 +407,7 @@ fn sources(pod: &Pod, worker: &BTreeMap<String, String>) -> Vec<Source> {
         if has_log(container) {
             source(false);
         }
-        if container.restart_count > 0 {
+        if has_previous(container, since) {
             source(true);
         }
     }
@@ -385,6 +423,23 @@ fn has_log(container: &ContainerStatus) -> bool {
     let state = container.state.as_ref();
     container.restart_count > 0
         || state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+}
+
+/// Whether the container before it has a log of its own, with lines since then: of one that waits, the kubelet answers the last one's either
+/// way; and one that ended before said nothing since, and may be gone.
+fn has_previous(container: &ContainerStatus, since: Timestamp) -> bool {
+    let waits = container
+        .state
+        .as_ref()
+        .is_some_and(|state| state.waiting.is_some());
+    let ended = container
+        .last_state
+        .as_ref()
+        .and_then(|last| last.terminated.as_ref());
+    let recent = ended
+        .and_then(|ended| ended.finished_at.as_ref())
+        .is_some_and(|at| at.0 >= since);
+    recent && !waits
 }
 
 #[cfg(test)]

@@ -60,6 +60,7 @@ impl Message {
         let signed = Signed {
             timestamp: &self.timestamp,
             nonce: &self.nonce,
+            tenant: self.to.as_str(),
             body: &self.body,
         };
         self.signature = SignatureValue::Code(signature(&application.signature, key, &signed)?);
@@ -218,6 +219,21 @@ mod tests {
         assert_eq!(headers["x-webhook-timestamp"], "1700000000");
         let value = headers["x-webhook-signature"].to_str().unwrap();
         assert!(value.starts_with("sha256=") && value.len() == 7 + 64, "{value}");
+    }
+
+    /// The code that `fixtures/ticketdesk` expects, by Python's `hmac`.
+    #[test]
+    fn a_webhook_is_what_ticketdesk_takes() {
+        let application = settings::application::tests::ticketdesk();
+        let message = message(&application)
+            .signed(&application, &Key::new("k"))
+            .unwrap();
+        let headers = message.headers(&application).unwrap();
+        assert_eq!(
+            headers["x-desk-signature"],
+            "t=1700000000000,v1=LUX56XXkir3GbLB3GfQUdFtLXa/9dhricpjVm9gnANHnO6v3hnn9PpjPZn36OCMatjIBGgyw09+nmQAgfIXRrw=="
+        );
+        assert!(!headers.contains_key("x-webhook-timestamp"));
     }
 
     #[rstest]

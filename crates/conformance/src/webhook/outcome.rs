@@ -84,15 +84,15 @@ impl Reader {
         Ok(effects)
     }
 
-    /// Removes what is stored under nonces like this, where the settings say how.
-    pub(super) async fn remove(&self, pattern: &str) -> Result<(), HarnessError> {
+    /// Removes what is stored under nonces like this, where the settings say how; answers how many rows that were.
+    pub(super) async fn remove(&self, pattern: &str) -> Result<u64, HarnessError> {
         let Some(remove) = &self.remove else {
-            return Ok(());
+            return Ok(0);
         };
         let removed = self.transact(vec![with_literal(remove, pattern)]).await?;
         let rows: u64 = removed.iter().map(|removed| removed.affected).sum();
         tracing::debug!(tenant = %self.tenant, rows, "removed what webhooks stored");
-        Ok(())
+        Ok(rows)
     }
 
     /// These statements in one transaction of the tenant's.
@@ -220,6 +220,12 @@ impl Webhooks {
         if nonces.is_empty() {
             return Ok(Effects::new());
         }
+        let effects = self.look_for(of, nonces).await?;
+        self.unseen().retain(|nonce| !effects.contains_key(nonce));
+        Ok(effects)
+    }
+
+    async fn look_for(&self, of: &TenantId, nonces: &[String]) -> Result<Effects, HarnessError> {
         match &self.application().outcome {
             Outcome::Sql { .. } => {
                 let reader = &self.mailbox(of)?.reader;
@@ -257,11 +263,11 @@ impl Webhooks {
     /// Whether the answer at a tenant's address shows that this webhook was enhanced, and by whom where it says so.
     async fn look(&self, of: &TenantId, nonce: &str) -> Result<Option<Option<String>>, HarnessError> {
         let application = self.application();
-        let Outcome::Http { url, host, expect } = &application.outcome else {
+        let (Outcome::Http { host, expect, .. }, Some(url)) =
+            (&application.outcome, application.outcome_address(of, nonce))
+        else {
             return Ok(None);
         };
-        let ingress = application.ingress.as_deref().unwrap_or_default();
-        let url = url.fill(&[("ingress", ingress), ("tenant", of.as_str()), ("nonce", nonce)]);
         let mut headers = HeaderMap::new();
         if let Some(host) = host {
             let host = HeaderValue::from_str(&host.fill(&[("tenant", of.as_str())]));
@@ -309,10 +315,10 @@ impl Webhooks {
         }
     }
 
-    /// The same of a tenant's own webhooks, once it sees all of them or its time is over.
+    /// The same of a tenant's own webhooks, once it sees all of them or its time is over. A look that fails is repeated until then.
     ///
     /// # Errors
-    /// As for [`Webhooks::effects`].
+    /// The last look failed, as for [`Webhooks::effects`].
     pub async fn await_effects(
         &self,
         of: &TenantId,
@@ -329,9 +335,10 @@ impl Webhooks {
                 .filter(|nonce| !effects.contains_key(*nonce))
                 .cloned()
                 .collect();
-            effects.extend(self.effects(of, &missing).await?);
+            let looked = self.effects(of, &missing).await;
+            let looked = looked.map(|seen| effects.extend(seen));
             if effects.len() >= nonces.len() || Instant::now() + pause > deadline {
-                return Ok(effects);
+                return looked.map(|()| effects);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);

@@ -17,6 +17,8 @@ pub(super) struct Signed<'a> {
     pub timestamp: &'a str,
     /// The webhook's own id.
     pub nonce: &'a str,
+    /// The tenant to whose address it goes.
+    pub tenant: &'a str,
     /// The body as it is sent.
     pub body: &'a str,
 }
@@ -29,6 +31,7 @@ pub(super) fn signature(form: &Signature, key: &Key, signed: &Signed<'_>) -> Res
     let text = form.signed.fill(&[
         ("timestamp", signed.timestamp),
         ("nonce", signed.nonce),
+        ("tenant", signed.tenant),
         ("body", signed.body),
     ]);
     let code = match form.algorithm {
@@ -81,6 +84,7 @@ mod tests {
         let signed = Signed {
             timestamp: "",
             nonce: "",
+            tenant: "",
             body: "what do ya want for nothing?",
         };
         let form = form(algorithm, Encoding::Hex, "{body}");
@@ -93,6 +97,7 @@ mod tests {
         let signed = Signed {
             timestamp: "",
             nonce: "",
+            tenant: "",
             body: "Hello, World!",
         };
         let form = form(Algorithm::HmacSha256, Encoding::Hex, "{body}");
@@ -108,6 +113,7 @@ mod tests {
         let signed = Signed {
             timestamp: "1614265330",
             nonce: "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            tenant: "",
             body: r#"{"test": 2432232314}"#,
         };
         let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();

@@ -18,8 +18,7 @@ use http::{HeaderMap, StatusCode};
 use rstest::rstest;
 use serde_json::{Value, json};
 use sha2::{Sha256, Sha512};
-use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How an application is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +36,8 @@ enum Fault {
     NeverEnhances,
     RefusesWith400,
     Down,
+    /// So many looks at an outcome fail.
+    Unseen(usize),
 }
 
 /// How it takes webhooks.
@@ -66,6 +67,7 @@ struct Application {
     once_good: Mutex<BTreeSet<String>>,
     /// Who enhanced what, for whom.
     done: Mutex<BTreeMap<(String, String), String>>,
+    looks: AtomicUsize,
     /// By pod.
     logs: Mutex<BTreeMap<String, Vec<String>>>,
 }
@@ -199,6 +201,10 @@ async fn status(
     State(application): State<Arc<Application>>,
     Path((tenant, nonce)): Path<(String, String)>,
 ) -> Response {
+    let looks = application.looks.fetch_add(1, Ordering::SeqCst);
+    if matches!(application.fault, Fault::Unseen(fail) if looks < fail) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     let done = application.done.lock().unwrap();
     match done.get(&(tenant, nonce.clone())) {
         Some(worker) => format!(r#"{{"done":"{nonce}","by":"{worker}"}}"#).into_response(),
@@ -255,6 +261,7 @@ async fn context(contract: Contract, fault: Fault) -> ([Server; 2], Context) {
         fault,
         once_good: Mutex::default(),
         done: Mutex::default(),
+        looks: AtomicUsize::new(0),
         logs: Mutex::default(),
     });
     let router = Router::new()
@@ -342,6 +349,63 @@ async fn each_fault_is_seen_by_the_checks_that_it_concerns(
         texts.iter().any(|text| text.contains("not covered")),
         contract == Contract::Hub && initials.as_bytes()[3] == b'p'
     );
+}
+
+#[rstest]
+#[case::at_first(2, true)]
+#[case::until_the_end(usize::MAX, false)]
+#[tokio::test]
+async fn a_look_that_fails_is_repeated_until_the_time_is_over(#[case] fail: usize, #[case] expected: bool) {
+    let (_servers, cx) = context(Contract::Hub, Fault::Unseen(fail)).await;
+    let webhooks = cx.stage.webhooks().await.unwrap();
+    let tenant = TenantId::try_from("a").unwrap();
+    let message = webhooks.valid(&tenant).unwrap();
+    assert!(webhooks.send(&message).await.is_accepted());
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let nonces = [message.nonce];
+    let seen = webhooks.await_effects(&tenant, &nonces, deadline).await;
+    assert_eq!(seen.is_ok_and(|seen| seen.contains_key(&nonces[0])), expected);
+}
+
+#[rstest]
+#[case::enhanced(Fault::Whole, false)]
+#[case::queued(Fault::NeverEnhances, true)]
+#[case::refused(Fault::RefusesWith400, false)]
+#[case::perhaps_taken(Fault::Down, true)]
+#[tokio::test]
+async fn webhooks_that_may_be_enhanced_yet_are_known(#[case] fault: Fault, #[case] expected: bool) {
+    let (_servers, cx) = context(Contract::Hub, fault).await;
+    let webhooks = cx.stage.webhooks().await.unwrap();
+    assert!(!webhooks.any_unseen().await);
+    let tenant = TenantId::try_from("a").unwrap();
+    let message = match fault {
+        Fault::RefusesWith400 => webhooks.message(&tenant),
+        _ => webhooks.valid(&tenant),
+    };
+    webhooks.send(&message.unwrap()).await;
+    assert_eq!(webhooks.any_unseen().await, expected);
+}
+
+#[rstest]
+#[case::all_seen(false, &[3], 1, 0)]
+#[case::nothing_comes(true, &[3, 0, 0], 3, 2)]
+#[case::more_comes(true, &[3, 0, 1, 0, 0], 5, 4)]
+#[case::it_never_ends(true, &[1; 7], 7, 6)]
+#[tokio::test(start_paused = true)]
+async fn what_may_come_yet_is_removed_again(
+    #[case] late: bool,
+    #[case] rows: &[u64],
+    #[case] rounds: usize,
+    #[case] seconds: u64,
+) {
+    let (begin, count) = (Instant::now(), AtomicUsize::new(0));
+    let failed = removed(late, || {
+        let round = count.fetch_add(1, Ordering::SeqCst);
+        std::future::ready((rows[round], vec![format!("round {round}")]))
+    })
+    .await;
+    assert_eq!(failed, [format!("round {}", rounds - 1)]);
+    assert_eq!(begin.elapsed().as_secs(), seconds);
 }
 
 #[tokio::test]

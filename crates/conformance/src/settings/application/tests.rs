@@ -1,7 +1,10 @@
 use super::*;
+use crate::settings::{self, Overrides};
 use rstest::rstest;
+use std::path::Path;
 
 const DEFAULTS: &str = include_str!("../../settings.yaml");
+const TICKETDESK: &str = include_str!("../../../../../fixtures/ticketdesk/conformance.yaml");
 
 #[derive(Deserialize)]
 struct Whole {
@@ -10,6 +13,16 @@ struct Whole {
 
 fn defaults() -> ApplicationFile {
     serde_yaml::from_str::<Whole>(DEFAULTS).unwrap().application
+}
+
+/// The contract of `fixtures/ticketdesk`, from the whole file. Its paths are those of the repository's root.
+pub(crate) fn ticketdesk() -> Application {
+    let mut file = settings::parse(TICKETDESK, "ticketdesk").unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    file.tenant_file = file.tenant_file.map(|path| root.join(path));
+    let defaults = settings::parse(DEFAULTS, "embedded defaults").unwrap();
+    let settings = settings::combine("lab", &Overrides::default(), file, defaults).unwrap();
+    settings.application
 }
 
 fn resolved(text: &str) -> Result<Application, SettingsError> {
@@ -52,6 +65,34 @@ secret: { environment: "HOOK_{TENANT}", encoding: hex }
     assert_eq!(application.signature.algorithm, Algorithm::HmacSha512);
     assert_eq!(application.payload.content_type, "application/json");
     assert_eq!(application.secret.encoding, KeyEncoding::Hex);
+}
+
+#[test]
+fn ticketdesks_contract_is_another_in_everything() {
+    let application = ticketdesk();
+    let timestamp = application.timestamp.unwrap();
+    assert_eq!(
+        (timestamp.header, timestamp.format, timestamp.tolerance),
+        (None, TimestampFormat::UnixMillis, Duration::from_secs(60))
+    );
+    let signature = application.signature;
+    assert!(signature.value.holds("timestamp") && signature.signed.holds("tenant"));
+    let Outcome::Http { url, expect, .. } = application.outcome else {
+        panic!("it is asked for over HTTP");
+    };
+    assert!(url.holds("nonce") && expect.is_match("enhanced: CONFORMANCE PROBE\n"));
+    let line = "a enhanced ticket conformance-0a1b2c3d-0123456789abcdef";
+    assert!(application.log.enhanced.is_match(line));
+}
+
+#[test]
+fn a_statement_is_one_line() {
+    let text = "outcome: {sql: {query: \"select worker\\r\\n  from t\\nwhere id = $1\\n\", remove: \"delete from t\\nwhere id like $1\"}}";
+    let Outcome::Sql { query, remove } = resolved(text).unwrap().outcome else {
+        panic!("it is SQL");
+    };
+    assert_eq!(query, "select worker    from t where id = $1");
+    assert_eq!(remove.as_deref(), Some("delete from t where id like $1"));
 }
 
 #[test]
@@ -136,6 +177,16 @@ fn a_timestamp_may_be_replaced_alone() {
     "outcome: {sql: {query: select 1}}",
     "application.outcome.sql.query",
     "expected $1"
+)]
+#[case::a_removal_of_everything(
+    "outcome: {sql: {query: 'x $1', remove: delete from t}}",
+    "application.outcome.sql.remove",
+    "expected $1"
+)]
+#[case::a_comment_to_the_end(
+    "outcome: {sql: {query: \"select 1 -- all\\nwhere id = $1\"}}",
+    "application.outcome.sql.query",
+    "found --"
 )]
 #[case::an_address_for_nothing(
     "outcome: {http: {url: 'http://x/{tenant}', expect: x}}",

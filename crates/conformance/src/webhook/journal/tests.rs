@@ -1,5 +1,7 @@
 use super::*;
 use crate::scripted::{Asked, Server, ok, refuse, respond};
+use crate::settings::application::Outcome;
+use crate::settings::template::Template;
 use axum::response::{IntoResponse, Response};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -9,6 +11,14 @@ const NONCE: &str = "conformance-0a1b2c3d-0123456789abcdef";
 
 fn container(name: &str, restarts: i32, state: &str) -> Value {
     json!({ "name": name, "image": "i", "imageID": "i@sha256:0", "ready": true, "restartCount": restarts, "state": { state: {} } })
+}
+
+/// The one before it ended so many seconds ago.
+fn restarted(name: &str, state: &str, ago: i64) -> Value {
+    let mut container = container(name, 1, state);
+    let ended = Timestamp::now() - SignedDuration::from_secs(ago);
+    container["lastState"] = json!({ "terminated": { "exitCode": 1, "finishedAt": ended.to_string() } });
+    container
 }
 
 fn pod(name: &str, app: &str, containers: &[Value]) -> Value {
@@ -52,7 +62,7 @@ fn cluster(asked: &Asked) -> Response {
                 asked.query
             );
             listed(&[
-                pod("w", "ai-agents-worker", &[container("worker", 1, "running")]),
+                pod("w", "ai-agents-worker", &[restarted("worker", "running", 1)]),
                 pod("new", "ai-agents-worker", &[container("worker", 0, "waiting")]),
             ])
         }
@@ -97,6 +107,64 @@ async fn every_log_is_read_and_only_lines_of_the_runs_webhooks_are_kept() {
             .holds
             .is_ok()
     );
+}
+
+#[rstest]
+#[case::in_the_path("{ingress}/status/{tenant}/{nonce}?brief", "GET /status/b/NONCE 404", 0)]
+#[case::in_the_query("{ingress}/status/{tenant}?id={nonce}", "GET /status/b?id=NONCE 404", 0)]
+#[case::elsewhere("{ingress}/status/{tenant}?id={nonce}", "POST /webhook/b NONCE 202", 1)]
+#[case::at_nobodys("{ingress}/status/{tenant}/{nonce}", "GET /status/c/NONCE 404", 1)]
+#[case::of_another(
+    "{ingress}/status/{tenant}/{nonce}",
+    "GET /status/b/conformance-0a1b2c3d-ffffffffffffffff NONCE",
+    1
+)]
+#[case::enhanced(
+    "{ingress}/status/{tenant}/{nonce}",
+    r#"{"event":"webhook enhanced","id":"NONCE","see":"/status/a/NONCE"}"#,
+    1
+)]
+#[tokio::test]
+async fn the_runs_own_looks_are_not_the_applications_words(
+    #[case] url: &str,
+    #[case] line: &str,
+    #[case] expected: usize,
+) {
+    let line = line.replace("NONCE", NONCE);
+    let server = respond(move |asked| match asked.path.as_str() {
+        "/api/v1/namespaces/ai-agents-a/pods/api/log" => line.clone().into_response(),
+        _ => listed(&[pod("api", "ai-agents-api", &[container("api", 0, "running")])]),
+    })
+    .await;
+    let cx = server.context_with(&BTreeSet::new(), |settings| {
+        settings.application.ingress = Some("http://127.0.0.1:8080".into());
+        settings.application.outcome = Outcome::Http {
+            url: Template::parse(url, &["ingress", "tenant", "nonce"]).unwrap(),
+            host: None,
+            expect: Regex::new("done").unwrap(),
+        };
+    });
+    let journal = Journal::new(Arc::clone(&cx.site), vec!["ai-agents-a".into()]).unwrap();
+    let logs = journal.read().await;
+    assert_eq!(logs.gaps, BTreeMap::new());
+    assert_eq!(logs.of(NONCE).count(), expected, "{:?}", logs.lines);
+}
+
+#[rstest]
+#[case::never_restarted(container("c", 0, "running"), &[false])]
+#[case::restarted(restarted("c", "running", 1), &[false, true])]
+#[case::restarted_long_ago(restarted("c", "running", 3600), &[false])]
+#[case::collected(container("c", 1, "running"), &[false])]
+#[case::to_be_restarted(restarted("c", "waiting", 1), &[false])]
+#[case::not_started(container("c", 0, "waiting"), &[])]
+fn a_container_has_the_logs_that_the_kubelet_has(#[case] container: Value, #[case] expected: &[bool]) {
+    let pod: Pod = serde_json::from_value(pod("p", "x", &[container])).unwrap();
+    let since = Timestamp::now() - MARGIN;
+    let previous: Vec<bool> = sources(&pod, &BTreeMap::new(), since)
+        .iter()
+        .map(|source| source.previous)
+        .collect();
+    assert_eq!(previous, expected);
 }
 
 #[rstest]
