@@ -264,11 +264,20 @@ async fn logs_in(
         password: password.clone(),
         secret: super::CREDENTIALS.to_owned(),
     };
-    match connect(server, &account, database).await {
+    accepted(role, connect(server, &account, database).await)
+}
+
+/// Whether an attempt to log in shows that the password is the role's; an error where it shows nothing.
+fn accepted<T>(role: &str, attempt: Result<T, RegistrationError>) -> Result<bool, RegistrationError> {
+    match attempt {
         Ok(_) => Ok(true),
         Err(RegistrationError::Postgresql { code, .. }) if code == "28P01" || code == "28000" => Ok(false),
-        // Its connections are used up.
-        Err(RegistrationError::Postgresql { code, .. }) if code == "53300" => Ok(true),
+        // Its own connections are used up. That the server's are is said before the login, and names no role.
+        Err(RegistrationError::Postgresql { code, message, .. })
+            if code == "53300" && message.contains(role) =>
+        {
+            Ok(true)
+        }
         Err(error) => Err(error),
     }
 }
@@ -349,6 +358,35 @@ mod tests {
             sent.starts_with("'SCRAM-SHA-256$4096:") && !sent.contains("s3cret"),
             "{sent}"
         );
+    }
+
+    fn refused(code: &str, message: &str) -> Result<(), RegistrationError> {
+        Err(RegistrationError::Postgresql {
+            what: "log in".to_owned(),
+            code: code.to_owned(),
+            message: message.to_owned(),
+            tried_for: None,
+        })
+    }
+
+    #[rstest]
+    #[case::logged_in(Ok(()), Some(true))]
+    #[case::password(
+        refused("28P01", "password authentication failed for user \"tenant-acme\""),
+        Some(false)
+    )]
+    #[case::kept_out(
+        refused("28000", "role \"tenant-acme\" is not permitted to log in"),
+        Some(false)
+    )]
+    #[case::its_connections(refused("53300", "too many connections for role \"tenant-acme\""), Some(true))]
+    #[case::all_connections(refused("53300", "sorry, too many clients already"), None)]
+    #[case::starting(refused("57P03", "the database system is starting up"), None)]
+    fn what_a_login_shows(#[case] attempt: Result<(), RegistrationError>, #[case] expected: Option<bool>) {
+        match accepted("tenant-acme", attempt) {
+            Ok(shown) => assert_eq!(Some(shown), expected),
+            Err(error) => assert!(expected.is_none() && error.is_passing(), "{error}"),
+        }
     }
 
     #[rstest]
