@@ -34,6 +34,12 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute 
 WHERE n.nspname = $1 AND a.attname = $2 AND NOT a.attisdropped AND c.relkind IN ('r', 'p') AND NOT c.relispartition
 ORDER BY 1";
 
+/// No statement in the server's log: neither for its failure nor for its kind or its time.
+const UNLOGGED: &str = "
+SET LOCAL log_min_error_statement = panic;
+SET LOCAL log_statement = 'none';
+SET LOCAL log_min_duration_statement = -1";
+
 pub(super) fn hint(code: &str) -> Option<&'static str> {
     Some(match code {
         "28P01" | "28000" => {
@@ -166,6 +172,7 @@ pub(super) async fn register(
         }
     };
     if change != Change::Unchanged {
+        keep_out_of_log(&transaction).await.map_err(failed)?;
         transaction.batch_execute(&statement).await.map_err(failed)?;
     }
     transaction.commit().await.map_err(failed)?;
@@ -295,6 +302,21 @@ async fn all_rows(client: &mut Client) -> Result<Transaction<'_>, Error> {
     let transaction = client.transaction().await?;
     transaction.batch_execute("SET LOCAL row_security = off").await?;
     Ok(transaction)
+}
+
+/// Keeps what the transaction says from here on out of the server's log, where the administrator may: a verifier can be tried against
+/// guesses. A setting that it may not change would end the transaction, so it is asked before.
+async fn keep_out_of_log(transaction: &Transaction<'_>) -> Result<(), Error> {
+    let superuser = transaction
+        .query_opt(
+            "SELECT 1 FROM pg_roles WHERE rolname = current_user AND rolsuper",
+            &[],
+        )
+        .await?;
+    if superuser.is_some() {
+        transaction.batch_execute(UNLOGGED).await?;
+    }
+    Ok(())
 }
 
 /// A role as it is.
