@@ -411,8 +411,7 @@ where
         held => held,
     };
     let (roles, users) = join(roles.boxed(), users.boxed()).await;
-    let (roles, users) = (there(roles), there(users));
-    let (roles, users) = (roles?, users?);
+    let (roles, users) = (there(roles)?, there(users)?);
     Ok(State {
         user: users.user,
         keys: users.keys,

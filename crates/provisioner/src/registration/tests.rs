@@ -99,11 +99,7 @@ fn a_state_says_what_there_is() {
 const NAMESPACE: &str = "/api/v1/namespaces/database";
 
 /// A client of an API server that has these objects, refuses what is null and knows nothing else, and the paths that it was asked for.
-async fn scripted(objects: &[(&str, Value)]) -> (Client, Arc<Mutex<Vec<String>>>) {
-    let objects: BTreeMap<String, Value> = objects
-        .iter()
-        .map(|(path, object)| ((*path).to_owned(), object.clone()))
-        .collect();
+async fn scripted(objects: BTreeMap<String, Value>) -> (Client, Arc<Mutex<Vec<String>>>) {
     let (objects, asked) = (Arc::new(objects), Arc::new(Mutex::new(Vec::new())));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -162,11 +158,7 @@ fn kept_back() -> (String, Value) {
 async fn purged_and_seen(
     objects: Vec<(String, Value)>,
 ) -> ([Result<State, RegistrationError>; 2], Vec<String>) {
-    let objects: Vec<(&str, Value)> = objects
-        .iter()
-        .map(|(path, object)| (path.as_str(), object.clone()))
-        .collect();
-    let (client, asked) = scripted(&objects).await;
+    let (client, asked) = scripted(objects.into_iter().collect()).await;
     let (shared, id) = (SharedServices::default(), "acme".parse().unwrap());
     let within = Duration::from_secs(5);
     let purged = purge(&client, &shared, &id, &Silent, within).await;
