@@ -12,6 +12,7 @@ use probe::protocol::{Rows, SqlError, SqlRequest, StatementResult};
 use provisioner::TenantId;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{Mutex, Semaphore};
 
 /// How long all that is said in one session may take.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -36,7 +37,9 @@ pub struct Client {
     pub table: Table,
     agent: Arc<Agent>,
     /// One conversation after the other, each to its end, also where the check is given up meanwhile: what is removed after it stays so.
-    busy: Arc<tokio::sync::Mutex<()>>,
+    busy: Arc<Mutex<()>>,
+    /// The tenant's, of all checks.
+    conversations: Arc<Semaphore>,
     /// Everything but the statements.
     request: SqlRequest,
     /// Whether somebody used the tenant before this run.
@@ -65,6 +68,7 @@ impl Client {
             table: Table(settings.clone()),
             agent,
             busy: Arc::default(),
+            conversations: cx.stage.conversations(tenant)?,
             request: SqlRequest {
                 host: backend.name.clone(),
                 port: backend.port,
@@ -106,8 +110,11 @@ impl Client {
             ..self.request.clone()
         };
         let (agent, busy) = (Arc::clone(&self.agent), Arc::clone(&self.busy));
+        let conversations = Arc::clone(&self.conversations);
         let asked = tokio::spawn(async move {
+            // In this order: who has a permit waits for nobody but PostgreSQL. Nobody closes the semaphore.
             let _alone = busy.lock().await;
+            let _permit = conversations.acquire().await;
             let said = agent.sql_session(&request, Again::Once).await?;
             said.results
                 .map_err(|why| no_postgresql(&agent.place, &request, &why))

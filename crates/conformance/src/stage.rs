@@ -27,7 +27,7 @@ use provisioner::{ApplyOptions, Manifest, Silent, Templates, Tenant, TenantId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 /// What a run stands on.
 pub struct Site {
@@ -119,10 +119,14 @@ impl Surroundings {
     }
 }
 
+/// How many conversations with PostgreSQL the run has at once as one tenant: a role has few connections, and the application needs them too.
+pub const CONVERSATIONS: usize = 2;
+
 /// Everything a run puts up.
 pub struct Stage {
     tenants: HashMap<TenantId, Slot<()>>,
     quotas: HashMap<TenantId, Mutex<()>>,
+    conversations: HashMap<TenantId, Arc<Semaphore>>,
     workloads: HashMap<TenantId, Slot<Workloads>>,
     registrations: HashMap<TenantId, Slot<Credentials>>,
     agents: HashMap<Place, Slot<Agent>>,
@@ -138,6 +142,7 @@ impl Stage {
         let mut stage = Stage {
             tenants: HashMap::new(),
             quotas: HashMap::new(),
+            conversations: HashMap::new(),
             workloads: HashMap::new(),
             registrations: HashMap::new(),
             agents: HashMap::new(),
@@ -149,6 +154,8 @@ impl Stage {
         for resource in resources {
             if let Resource::Tenant(id) = resource {
                 stage.quotas.insert(id.clone(), Mutex::new(()));
+                let conversations = Arc::new(Semaphore::new(CONVERSATIONS));
+                stage.conversations.insert(id.clone(), conversations);
                 stage
                     .tenants
                     .insert(id.clone(), slot(provision(Arc::clone(site), id.clone())));
@@ -219,7 +226,10 @@ impl Stage {
             }
             Resource::Enforcement => self.enforcement = Some(slot(canary::observe(site))),
             // After those of the tenants, in the order of resources.
-            Resource::Webhooks => self.webhooks = Some(slot(open_webhooks(site, self.found_of_tenants()))),
+            Resource::Webhooks => {
+                let work = open_webhooks(site, self.found_of_tenants(), self.conversations.clone());
+                self.webhooks = Some(slot(work));
+            }
             Resource::Deliveries => {
                 self.deliveries = self
                     .webhooks
@@ -363,6 +373,17 @@ impl Stage {
     pub fn quota(&self, id: &TenantId) -> Result<&Mutex<()>, HarnessError> {
         self.quotas
             .get(id)
+            .ok_or_else(|| undeclared(&Resource::Tenant(id.clone())))
+    }
+
+    /// Of whose permits each conversation with PostgreSQL as this tenant holds one, and awaits nothing else meanwhile.
+    ///
+    /// # Errors
+    /// As for [`Stage::quota`].
+    pub fn conversations(&self, id: &TenantId) -> Result<Arc<Semaphore>, HarnessError> {
+        self.conversations
+            .get(id)
+            .cloned()
             .ok_or_else(|| undeclared(&Resource::Tenant(id.clone())))
     }
 
@@ -653,9 +674,11 @@ async fn register(site: Arc<Site>, id: TenantId, tenant: Slot<()>) -> Result<Cre
 async fn open_webhooks(
     site: Arc<Site>,
     found: Vec<BoxFuture<'static, webhook::Found>>,
+    conversations: HashMap<TenantId, Arc<Semaphore>>,
 ) -> Result<Webhooks, HarnessError> {
     let found = join_all(found).await;
-    Webhooks::open(site, found).await
+    let webhooks = Webhooks::open(site, found).await?;
+    Ok(webhooks.taking_turns(&conversations))
 }
 
 async fn deliver(site: Arc<Site>, webhooks: Slot<Webhooks>) -> Result<Deliveries, HarnessError> {

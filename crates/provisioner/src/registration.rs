@@ -17,7 +17,7 @@ use crate::tenant::{SharedServices, Tenant};
 use account::Account;
 use forward::Server;
 use futures::FutureExt;
-use futures::future::{join, try_join, try_join3};
+use futures::future::{join, try_join3};
 use kube::Client;
 use std::fmt;
 use std::time::Duration;
@@ -97,6 +97,22 @@ impl State {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    fn of_postgresql((role, rows): (bool, u64)) -> Self {
+        Self {
+            role,
+            rows,
+            ..Self::default()
+        }
+    }
+
+    fn of_redis((user, keys): (bool, u64)) -> Self {
+        Self {
+            user,
+            keys,
+            ..Self::default()
+        }
     }
 }
 
@@ -240,6 +256,17 @@ impl RegistrationError {
         }
     }
 
+    /// Whether the service, or its administrator's Secret, does not exist.
+    fn is_absence(&self) -> bool {
+        match self {
+            Self::Absent { .. } => true,
+            Self::Secret {
+                problem, of_tenant, ..
+            } => !of_tenant && problem == account::MISSING,
+            _ => false,
+        }
+    }
+
     fn after(mut self, time: Duration) -> Self {
         match &mut self {
             Self::Unreachable { tried_for, .. }
@@ -302,10 +329,10 @@ pub async fn register(
 }
 
 /// Removes all that PostgreSQL and Redis hold of a tenant: ends its connections, then its rows, its role, its user and its keys go.
-/// Returns what there was.
+/// Returns what there was: nothing in one whose namespace, Service or administrator's Secret does not exist.
 ///
 /// # Errors
-/// See [`RegistrationError`]. What is left goes by the same call again.
+/// See [`RegistrationError`]. What is left goes by the same call again; whatever becomes of one, the other is purged.
 pub async fn purge(
     client: &Client,
     shared: &SharedServices,
@@ -313,50 +340,34 @@ pub async fn purge(
     progress: &dyn Progress,
     deadline: Duration,
 ) -> Result<State, RegistrationError> {
-    let (postgresql, redis) = admins(client, shared, progress, deadline).await?;
+    let calls = Calls::new(deadline, progress);
     let patience = Patience::new(deadline, progress);
+    let purged = |was| {
+        let login = login(id);
+        progress.step(&Step::Purged { login, was });
+        was
+    };
     let roles = async {
+        let admin = Account::of_admin(client, &calls, shared, &shared.postgresql.admin_secret).await?;
         let server = Server::postgresql(client, shared);
         let what = format!("remove role {} in PostgreSQL and its rows", login(id));
-        let attempt = || roles::purge(&server, &postgresql, shared, id);
-        let (role, rows) = patience.attempt(&what, attempt).await?;
-        let was = State {
-            role,
-            rows,
-            ..State::default()
-        };
-        progress.step(&Step::Purged {
-            login: login(id),
-            was,
-        });
-        Ok::<_, RegistrationError>(was)
+        let attempt = || roles::purge(&server, &admin, shared, id);
+        let held = patience.attempt(&what, attempt).await?;
+        Ok(purged(State::of_postgresql(held)))
     };
     let users = async {
+        let admin = Account::of_admin(client, &calls, shared, &shared.redis.admin_secret).await?;
         let server = Server::redis(client, shared);
         let what = format!("remove user {} in Redis and its keys", login(id));
-        let attempt = || redis::purge(&server, &redis, id);
-        let (user, keys) = patience.attempt(&what, attempt).await?;
-        let was = State {
-            user,
-            keys,
-            ..State::default()
-        };
-        progress.step(&Step::Purged {
-            login: login(id),
-            was,
-        });
-        Ok::<_, RegistrationError>(was)
+        let attempt = || redis::purge(&server, &admin, id);
+        let held = patience.attempt(&what, attempt).await?;
+        Ok(purged(State::of_redis(held)))
     };
-    let (roles, users) = join(roles.boxed(), users.boxed()).await;
-    let (roles, users) = (roles?, users?);
-    Ok(State {
-        user: users.user,
-        keys: users.keys,
-        ..roles
-    })
+    both(roles, users).await
 }
 
-/// What PostgreSQL and Redis hold of a tenant. Changes nothing.
+/// What PostgreSQL and Redis hold of a tenant: nothing in one whose namespace, Service or administrator's Secret does not exist. Changes
+/// nothing.
 ///
 /// # Errors
 /// See [`RegistrationError`].
@@ -367,26 +378,44 @@ pub async fn state(
     progress: &dyn Progress,
     deadline: Duration,
 ) -> Result<State, RegistrationError> {
-    let (postgresql, redis) = admins(client, shared, progress, deadline).await?;
+    let calls = Calls::new(deadline, progress);
     let patience = Patience::new(deadline, progress);
     let roles = async {
+        let admin = Account::of_admin(client, &calls, shared, &shared.postgresql.admin_secret).await?;
         let server = Server::postgresql(client, shared);
         let what = format!("look for role {} in PostgreSQL", login(id));
-        let attempt = || roles::state(&server, &postgresql, shared, id);
-        patience.attempt(&what, attempt).await
+        let attempt = || roles::state(&server, &admin, shared, id);
+        patience.attempt(&what, attempt).await.map(State::of_postgresql)
     };
     let users = async {
+        let admin = Account::of_admin(client, &calls, shared, &shared.redis.admin_secret).await?;
         let server = Server::redis(client, shared);
         let what = format!("look for user {} in Redis", login(id));
-        let attempt = || redis::state(&server, &redis, id);
-        patience.attempt(&what, attempt).await
+        let attempt = || redis::state(&server, &admin, id);
+        patience.attempt(&what, attempt).await.map(State::of_redis)
     };
-    let ((role, rows), (user, keys)) = try_join(roles.boxed(), users.boxed()).await?;
+    both(roles, users).await
+}
+
+/// What PostgreSQL holds and what Redis does, each asked to its end. What does not exist holds nothing.
+async fn both<F, G>(roles: F, users: G) -> Result<State, RegistrationError>
+where
+    F: Future<Output = Result<State, RegistrationError>> + Send,
+    G: Future<Output = Result<State, RegistrationError>> + Send,
+{
+    let there = |held: Result<State, RegistrationError>| match held {
+        Err(error) if error.is_absence() => {
+            tracing::warn!("nothing is there to hold data: {error}");
+            Ok(State::default())
+        }
+        held => held,
+    };
+    let (roles, users) = join(roles.boxed(), users.boxed()).await;
+    let (roles, users) = (there(roles)?, there(users)?);
     Ok(State {
-        role,
-        rows,
-        user,
-        keys,
+        user: users.user,
+        keys: users.keys,
+        ..roles
     })
 }
 
@@ -423,21 +452,6 @@ pub async fn redis_admin(
     Patience::new(ADMIN_WITHIN, &Silent)
         .attempt("connect to Redis", || redis::connect(&server, &admin))
         .await
-}
-
-/// PostgreSQL's administrator and Redis'.
-async fn admins(
-    client: &Client,
-    shared: &SharedServices,
-    progress: &dyn Progress,
-    deadline: Duration,
-) -> Result<(Account, Account), RegistrationError> {
-    let calls = Calls::new(deadline, progress);
-    try_join(
-        Account::of_admin(client, &calls, shared, &shared.postgresql.admin_secret),
-        Account::of_admin(client, &calls, shared, &shared.redis.admin_secret),
-    )
-    .await
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

@@ -145,7 +145,7 @@ async fn copy_in(client: &Client, row: &Row) -> StatementResult {
     }
 }
 
-/// How often rows are deleted blindly: others of the tenant may come and go between counting and deleting.
+/// How often all rows are changed and deleted: a try in which the tenant's worker changes one of them comes to nothing.
 const TIMES: usize = 3;
 
 /// Changes and deletes all rows that there are, in transactions that are rolled back. A statement that reads no column is held by the
@@ -153,8 +153,9 @@ const TIMES: usize = 3;
 async fn write_blindly(client: &Client, cast: &Cast) -> Vec<(&'static str, Observation)> {
     let (name, [_, tenant, _]) = (client.table.name(), client.table.columns());
     let enter = client.table.enter(&client.tenant);
-    // Nobody is kept waiting for long where rows of others are locked after all.
-    let begin = "begin; set local statement_timeout = 2000; set local lock_timeout = 1000";
+    // All statements see the same rows, whatever the tenant's worker writes meanwhile. Nobody is kept waiting for long where rows of
+    // others are locked after all.
+    let begin = "begin isolation level repeatable read; set local statement_timeout = 2000; set local lock_timeout = 1000";
     let mut script = Script::default();
     let mut say = |statements: &[&str]| {
         let first = script.say(begin);
@@ -167,7 +168,8 @@ async fn write_blindly(client: &Client, cast: &Cast) -> Vec<(&'static str, Obser
     };
     let us = literal(client.tenant.as_str());
     let claim = format!("update {name} set {tenant} = {us}");
-    let claimed = say(&[&claim, &client.table.text_of(&cast.foreign.id)]);
+    let seen = client.table.text_of(&cast.foreign.id);
+    let claimed = [(); TIMES].map(|()| say(&[&claim, &seen]));
     let (count, delete) = (
         format!("select count(*) from {name}"),
         format!("delete from {name}"),
@@ -180,36 +182,59 @@ async fn write_blindly(client: &Client, cast: &Cast) -> Vec<(&'static str, Obser
             return vec![(CLAIMS_ALL, broken()), (DELETES_ALL, broken())];
         }
     };
-    let deletions: Vec<[&StatementResult; 2]> = deleted
-        .iter()
-        .map(|place| [&results[*place], &results[place + 1]])
-        .collect();
+    let tries = |places: [usize; TIMES]| places.map(|place| [&results[place], &results[place + 1]]);
     vec![
-        (
-            CLAIMS_ALL,
-            claimed_blindly(&results[claimed], &results[claimed + 1]),
-        ),
-        (DELETES_ALL, deleted_blindly(&deletions)),
+        (CLAIMS_ALL, claimed_blindly(&tries(claimed))),
+        (DELETES_ALL, deleted_blindly(&tries(deleted))),
     ]
 }
 
 const CLAIMS_ALL: &str = "claims all rows that there are";
 const DELETES_ALL: &str = "deletes all rows that there are";
 
-/// A change of every row, and what is seen of the other one's then.
-fn claimed_blindly(change: &StatementResult, seen: &StatementResult) -> Observation {
-    match (change, nothing_seen(seen)) {
+/// Serialization failure: somebody changed a row after the transaction's first look.
+const MEANWHILE: &str = "40001";
+
+/// What tries of two statements each show, but for those that somebody else's change ended. A try that reached something counts, and then
+/// one that shows nothing.
+fn of_tries(
+    tries: &[[&StatementResult; 2]],
+    judge: impl Fn(&StatementResult, &StatementResult) -> Observation,
+) -> Observation {
+    let mut ended = None;
+    let mut shown = Vec::new();
+    for &[first, second] in tries {
+        let of_others = |error: &&SqlError| error.sqlstate.as_deref() == Some(MEANWHILE);
+        let error = [first, second]
+            .into_iter()
+            .find_map(|result| result.as_ref().err().filter(of_others));
+        match error {
+            Some(error) => ended = Some(words(error)),
+            None => shown.push(judge(first, second)),
+        }
+    }
+    let place = |what: fn(&Observation) -> bool| shown.iter().position(what);
+    let told = place(|one| matches!(one, Observation::Reached(_)))
+        .or_else(|| place(|one| matches!(one, Observation::Broken(_))));
+    if shown.is_empty() {
+        return Observation::Broken(ended.unwrap_or_else(|| "was not tried".to_owned()));
+    }
+    shown.swap_remove(told.unwrap_or_default())
+}
+
+/// Changes of every row, each with what is seen of the other one's then.
+fn claimed_blindly(claims: &[[&StatementResult; 2]]) -> Observation {
+    of_tries(claims, |change, seen| match (change, nothing_seen(seen)) {
         (Ok(_), Observation::Denied(_)) => Observation::Denied("0 rows".to_owned()),
         (Ok(_), observation) => observation,
         // Of its own it may write all.
         (Err(_), _) => nothing_written(change),
-    }
+    })
 }
 
 /// Counts of the tenant's rows, each with what a deletion of every row concerned.
 fn deleted_blindly(deletions: &[[&StatementResult; 2]]) -> Observation {
-    let mut more = Vec::new();
-    for [counted, deleted] in deletions {
+    of_tries(deletions, |counted, deleted| {
         let own = match counted {
             Ok(Rows { rows, .. }) => rows
                 .first()
@@ -217,18 +242,14 @@ fn deleted_blindly(deletions: &[[&StatementResult; 2]]) -> Observation {
             Err(error) => return Observation::Broken(words(error)),
         };
         match (own, deleted) {
-            (Some(own), Ok(Rows { affected, .. })) => more.push(affected.saturating_sub(own)),
-            (None, _) => return Observation::Broken("count(*) is no number".to_owned()),
-            (_, Err(_)) => return nothing_written(deleted),
+            (None, _) => Observation::Broken("count(*) is no number".to_owned()),
+            (_, Err(_)) => nothing_written(deleted),
+            (Some(own), Ok(Rows { affected, .. })) => match affected.saturating_sub(own) {
+                0 => Observation::Denied("0 rows".to_owned()),
+                count => Observation::Reached(format!("{count} row(s) of others deleted")),
+            },
         }
-    }
-    // One may have been beside a row that came or went.
-    more.sort_unstable();
-    match more.get(more.len() / 2) {
-        Some(0) => Observation::Denied("0 rows".to_owned()),
-        Some(count) => Observation::Reached(format!("{count} row(s) of others deleted")),
-        None => Observation::Broken("was not tried".to_owned()),
-    }
+    })
 }
 
 /// A change to a row that changes nothing.
@@ -403,6 +424,9 @@ mod tests {
             ..held()
         }
     }
+    fn changed_meanwhile() -> StatementResult {
+        denied(MEANWHILE, "could not serialize access")
+    }
     fn policy() -> StatementResult {
         denied(
             "42501",
@@ -455,7 +479,11 @@ mod tests {
 
     #[rstest]
     #[case::own_rows_only(vec![(2, written(2)), (2, written(2)), (2, written(2))], "denied (0 rows)")]
-    #[case::one_came_meanwhile(vec![(2, written(3)), (3, written(3)), (3, written(3))], "denied (0 rows)")]
+    #[case::one_changed_meanwhile(vec![(2, changed_meanwhile()), (3, written(3)), (3, written(3))], "denied (0 rows)")]
+    #[case::always_changed_meanwhile(vec![(2, changed_meanwhile()), (2, changed_meanwhile())], "undecided (40001 could not serialize access)")]
+    #[case::others_once(vec![(2, changed_meanwhile()), (2, written(3)), (3, written(3))], "reached (1 row(s) of others deleted)")]
+    #[case::others_and_locked(vec![(2, denied("55P03", "lock timeout")), (2, written(3))], "reached (1 row(s) of others deleted)")]
+    #[case::own_and_locked(vec![(2, written(2)), (2, denied("55P03", "lock timeout"))], "undecided (55P03 lock timeout)")]
     #[case::others_too(vec![(2, written(5)), (2, written(5)), (2, written(5))], "reached (3 row(s) of others deleted)")]
     #[case::no_right(vec![(2, denied("42501", "permission denied")), (2, written(2)), (2, written(2))], "denied (42501 no privilege)")]
     #[case::locked(vec![(2, denied("55P03", "lock timeout"))], "undecided (55P03 lock timeout)")]
@@ -477,6 +505,14 @@ mod tests {
             observation: deleted_blindly(&deletions),
         };
         assert_eq!(observed.to_string(), format!("x: {expected}"));
+    }
+
+    #[test]
+    fn claims_that_others_end_show_nothing() {
+        let (change, seen) = (changed_meanwhile(), denied("25P02", "aborted"));
+        let observation = claimed_blindly(&[[&change, &seen]; TIMES]);
+        let expected = "40001 could not serialize access";
+        assert_eq!(observation, Observation::Broken(expected.to_owned()));
     }
 
     #[rstest]
@@ -504,7 +540,10 @@ mod tests {
     ) {
         let observed = Observed {
             what: "x".into(),
-            observation: claimed_blindly(&change, &seen),
+            observation: claimed_blindly(&[
+                [&changed_meanwhile(), &denied("25P02", "aborted")],
+                [&change, &seen],
+            ]),
         };
         assert_eq!(observed.to_string(), format!("x: {expected}"));
     }

@@ -7,15 +7,15 @@ use crate::agent::{Again, Agent, no_postgresql};
 use crate::credentials::Credentials;
 use crate::error::HarnessError;
 use crate::settings::application::Outcome;
-use crate::stage::Site;
+use crate::stage::{CONVERSATIONS, Site};
 use futures::future::{join_all, try_join_all};
 use http::{HeaderMap, HeaderValue, header};
 use probe::protocol::{MAX_STATEMENTS, Rows, Secret, SqlRequest, StatementResult};
 use provisioner::TenantId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// By nonce: for each time that a webhook was enhanced, the worker that did it where that is told. Those that were not are left out.
@@ -35,8 +35,8 @@ pub(super) struct Reader {
     remove: Option<String>,
     context: String,
     tenant: TenantId,
-    // A role has few connections, and the application needs them too.
-    turn: Mutex<()>,
+    /// The tenant's, of all checks.
+    conversations: Arc<Semaphore>,
 }
 
 struct Session {
@@ -65,7 +65,7 @@ impl Reader {
             remove,
             context: site.settings.postgresql.context.clone(),
             tenant: tenant.clone(),
-            turn: Mutex::default(),
+            conversations: Arc::new(Semaphore::new(CONVERSATIONS)),
         }
     }
 
@@ -126,7 +126,8 @@ impl Reader {
                 .collect(),
             hold: None,
         };
-        let _turn = self.turn.lock().await;
+        // Nobody closes the semaphore.
+        let _permit = self.conversations.acquire().await;
         let said = agent.sql_session(&request, Again::Once).await?;
         let results = said
             .results
@@ -203,6 +204,17 @@ fn most(effects: &mut Effects, (nonce, seen): (String, Vec<Option<String>>)) {
 }
 
 impl Webhooks {
+    /// The same, with as many conversations at once as these of each tenant give permits for.
+    #[must_use]
+    pub fn taking_turns(mut self, conversations: &HashMap<TenantId, Arc<Semaphore>>) -> Self {
+        for (tenant, mailbox) in &mut self.mailboxes {
+            if let Some(conversations) = conversations.get(tenant) {
+                mailbox.reader.conversations = Arc::clone(conversations);
+            }
+        }
+        self
+    }
+
     /// How the outcome is seen, for people; none where logs alone say it.
     pub fn eyes(&self) -> Option<&'static str> {
         match self.application().outcome {

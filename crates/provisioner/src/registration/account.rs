@@ -8,6 +8,9 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use std::fmt;
 
+/// The problem with a Secret that is not there.
+pub(super) const MISSING: &str = "it does not exist";
+
 /// A password, which is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Password(String);
@@ -108,7 +111,7 @@ impl<'a> Held<'a> {
         };
         match found {
             Some(secret) => Ok(Self { secret, ..held }),
-            None => Err(held.unusable("it does not exist".to_owned())),
+            None => Err(held.unusable(MISSING.to_owned())),
         }
     }
 

@@ -13,6 +13,8 @@ use std::time::Duration;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How many keys are looked at, and removed, at once.
 const BATCH: u64 = 500;
+/// How often all keys are looked through, at most, until there is none of a tenant's.
+const PASSES: usize = 5;
 
 /// What a tenant's user may do, on the keys that begin with its prefix: what the application does with its queue, and no more. Of what
 /// belongs to a connection, nothing that reaches further than that connection: no list of clients, no other database, and no tracking,
@@ -172,19 +174,36 @@ pub(super) async fn purge(
         .await
         .map_err(failed)?;
     ask(&mut connection, &["SAVE"]).await.map_err(failed)?;
-    let mut keys = 0;
-    let mut scan = Scan::new(id);
-    while let Some(found) = scan.next(&mut connection).await.map_err(failed)? {
-        if !found.is_empty() {
-            let unlinked: u64 = cmd("UNLINK")
-                .arg(&found)
-                .query_async(&mut connection)
-                .await
-                .map_err(failed)?;
-            keys += unlinked;
-        }
+    let (keys, clean) = unlink(&mut connection, id).await.map_err(failed)?;
+    if !clean {
+        return Err(RegistrationError::Redis {
+            what,
+            message: format!("somebody goes on writing keys {}*", key_prefix(id)),
+            tried_for: None,
+        });
     }
     Ok((removed != Value::Int(0), keys))
+}
+
+/// Removes the tenant's keys until a pass finds none: somebody may write one behind the scan. Returns how many there were, and whether
+/// the last pass found none.
+async fn unlink(connection: &mut MultiplexedConnection, id: &TenantId) -> Result<(u64, bool), RedisError> {
+    let mut keys = 0;
+    for _ in 0..PASSES {
+        let mut clean = true;
+        let mut scan = Scan::new(id);
+        while let Some(found) = scan.next(connection).await? {
+            if !found.is_empty() {
+                clean = false;
+                let unlinked: u64 = cmd("UNLINK").arg(&found).query_async(connection).await?;
+                keys += unlinked;
+            }
+        }
+        if clean {
+            return Ok((keys, true));
+        }
+    }
+    Ok((keys, false))
 }
 
 /// Whether the tenant's user exists, and how many keys it has.
@@ -247,6 +266,10 @@ impl Scan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
+    use std::collections::VecDeque;
+    use std::sync::{Arc, Mutex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[test]
     fn a_user_reaches_its_own_keys_and_its_password_is_not_sent() {
@@ -265,5 +288,49 @@ mod tests {
             "ERR Error in ACL SETUSER modifier '#{hash}': Syntax error"
         ));
         assert_eq!(text, "ERR Error in ACL SETUSER modifier (hidden) Syntax error");
+    }
+
+    /// A connection to a Redis that answers with these, one after the other, and how many of them are left.
+    async fn scripted(
+        answers: &[&'static str],
+    ) -> (MultiplexedConnection, Arc<Mutex<VecDeque<&'static str>>>) {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let answers = Arc::new(Mutex::new(answers.iter().copied().collect::<VecDeque<_>>()));
+        let left = Arc::clone(&answers);
+        tokio::spawn(async move {
+            let mut command = [0; 4096];
+            while theirs.read(&mut command).await.is_ok_and(|read| read > 0) {
+                let Some(answer) = answers.lock().unwrap().pop_front() else {
+                    return;
+                };
+                theirs.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let login = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let config = AsyncConnectionConfig::new();
+        let opened = MultiplexedConnection::new_with_config(&login, ours, config).await;
+        let (connection, driver) = opened.unwrap();
+        tokio::spawn(driver);
+        (connection, left)
+    }
+
+    const NO_KEY: &str = "*2\r\n$1\r\n0\r\n*0\r\n";
+    const ONE_KEY: &str = "*2\r\n$1\r\n0\r\n*1\r\n$13\r\ntenant:acme:a\r\n";
+    const ONE_REMOVED: &str = ":1\r\n";
+
+    #[rstest]
+    #[case::none(&[NO_KEY], (0, true))]
+    #[case::one(&[ONE_KEY, ONE_REMOVED, NO_KEY], (1, true))]
+    #[case::one_came_back(&[ONE_KEY, ONE_REMOVED, ONE_KEY, ONE_REMOVED, NO_KEY], (2, true))]
+    #[case::always(&[ONE_KEY, ONE_REMOVED, ONE_KEY, ONE_REMOVED, ONE_KEY, ONE_REMOVED, ONE_KEY, ONE_REMOVED, ONE_KEY, ONE_REMOVED], (5, false))]
+    #[tokio::test]
+    async fn keys_are_removed_until_there_is_none(
+        #[case] answers: &[&'static str],
+        #[case] expected: (u64, bool),
+    ) {
+        let (mut connection, left) = scripted(answers).await;
+        let removed = unlink(&mut connection, &"acme".parse().unwrap()).await.unwrap();
+        assert_eq!(removed, expected);
+        assert!(left.lock().unwrap().is_empty());
     }
 }

@@ -34,6 +34,12 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute 
 WHERE n.nspname = $1 AND a.attname = $2 AND NOT a.attisdropped AND c.relkind IN ('r', 'p') AND NOT c.relispartition
 ORDER BY 1";
 
+/// No statement in the server's log: neither for its failure nor for its kind or its time.
+const UNLOGGED: &str = "
+SET LOCAL log_min_error_statement = panic;
+SET LOCAL log_statement = 'none';
+SET LOCAL log_min_duration_statement = -1";
+
 pub(super) fn hint(code: &str) -> Option<&'static str> {
     Some(match code {
         "28P01" | "28000" => {
@@ -166,6 +172,7 @@ pub(super) async fn register(
         }
     };
     if change != Change::Unchanged {
+        keep_out_of_log(&transaction).await.map_err(failed)?;
         transaction.batch_execute(&statement).await.map_err(failed)?;
     }
     transaction.commit().await.map_err(failed)?;
@@ -264,11 +271,20 @@ async fn logs_in(
         password: password.clone(),
         secret: super::CREDENTIALS.to_owned(),
     };
-    match connect(server, &account, database).await {
+    accepted(role, connect(server, &account, database).await)
+}
+
+/// Whether an attempt to log in shows that the password is the role's; an error where it shows nothing.
+fn accepted<T>(role: &str, attempt: Result<T, RegistrationError>) -> Result<bool, RegistrationError> {
+    match attempt {
         Ok(_) => Ok(true),
         Err(RegistrationError::Postgresql { code, .. }) if code == "28P01" || code == "28000" => Ok(false),
-        // Its connections are used up.
-        Err(RegistrationError::Postgresql { code, .. }) if code == "53300" => Ok(true),
+        // Its own connections are used up. That the server's are is said before the login, and names no role.
+        Err(RegistrationError::Postgresql { code, message, .. })
+            if code == "53300" && message.contains(role) =>
+        {
+            Ok(true)
+        }
         Err(error) => Err(error),
     }
 }
@@ -286,6 +302,21 @@ async fn all_rows(client: &mut Client) -> Result<Transaction<'_>, Error> {
     let transaction = client.transaction().await?;
     transaction.batch_execute("SET LOCAL row_security = off").await?;
     Ok(transaction)
+}
+
+/// Keeps what the transaction says from here on out of the server's log, where the administrator may: a verifier can be tried against
+/// guesses. A setting that it may not change would end the transaction, so it is asked before.
+async fn keep_out_of_log(transaction: &Transaction<'_>) -> Result<(), Error> {
+    let superuser = transaction
+        .query_opt(
+            "SELECT 1 FROM pg_roles WHERE rolname = current_user AND rolsuper",
+            &[],
+        )
+        .await?;
+    if superuser.is_some() {
+        transaction.batch_execute(UNLOGGED).await?;
+    }
+    Ok(())
 }
 
 /// A role as it is.
@@ -349,6 +380,35 @@ mod tests {
             sent.starts_with("'SCRAM-SHA-256$4096:") && !sent.contains("s3cret"),
             "{sent}"
         );
+    }
+
+    fn refused(code: &str, message: &str) -> Result<(), RegistrationError> {
+        Err(RegistrationError::Postgresql {
+            what: "log in".to_owned(),
+            code: code.to_owned(),
+            message: message.to_owned(),
+            tried_for: None,
+        })
+    }
+
+    #[rstest]
+    #[case::logged_in(Ok(()), Some(true))]
+    #[case::password(
+        refused("28P01", "password authentication failed for user \"tenant-acme\""),
+        Some(false)
+    )]
+    #[case::kept_out(
+        refused("28000", "role \"tenant-acme\" is not permitted to log in"),
+        Some(false)
+    )]
+    #[case::its_connections(refused("53300", "too many connections for role \"tenant-acme\""), Some(true))]
+    #[case::all_connections(refused("53300", "sorry, too many clients already"), None)]
+    #[case::starting(refused("57P03", "the database system is starting up"), None)]
+    fn what_a_login_shows(#[case] attempt: Result<(), RegistrationError>, #[case] expected: Option<bool>) {
+        match accepted("tenant-acme", attempt) {
+            Ok(shown) => assert_eq!(Some(shown), expected),
+            Err(error) => assert!(expected.is_none() && error.is_passing(), "{error}"),
+        }
     }
 
     #[rstest]
