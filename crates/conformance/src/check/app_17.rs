@@ -174,7 +174,10 @@ async fn series(webhooks: &Webhooks, side: &Side<'_>, count: usize) -> Series {
             Err(why) => Err(Fate::Unseen(why.message)),
         },
     };
-    Series { webhooks, connection }
+    Series {
+        webhooks: enhanced(webhooks, side.tenant, count).await,
+        connection,
+    }
 }
 
 /// How long it took until each of so many webhooks was enhanced.
