@@ -109,11 +109,11 @@ async fn scripted(objects: BTreeMap<String, Value>) -> (Client, Arc<Mutex<Vec<St
             let (objects, paths) = (Arc::clone(&objects), Arc::clone(&paths));
             let service = service_fn(move |request: Request<Incoming>| {
                 let path = request.uri().path().to_owned();
-                let refused = |code: u16| json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": "", "message": "no"});
+                let refused = |code: u16, reason: &str| json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": "no"});
                 let (code, body) = match objects.get(&path) {
-                    Some(Value::Null) => (403, refused(403)),
+                    Some(Value::Null) => (403, refused(403, "Forbidden")),
                     Some(object) => (200, object.clone()),
-                    None => (404, refused(404)),
+                    None => (404, refused(404, "NotFound")),
                 };
                 paths.lock().unwrap().push(path);
                 let response = Response::builder().status(code);
