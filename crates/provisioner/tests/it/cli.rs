@@ -130,10 +130,10 @@ fn delete_removes_the_namespace_and_the_files() {
             .code(0)
             .stdout(format!("namespace ai-agents-acme does not exist\n{KEPT}"));
         run(&["delete", "--tenant-id=acme", "--yes", "--purge-data"])
-            .code(1)
-            .stdout("namespace ai-agents-acme does not exist\n")
+            .code(0)
+            .stdout("namespace ai-agents-acme does not exist\nremoved from PostgreSQL and Redis: nothing\n")
             .stderr(contains(
-                "error: read Secret postgresql-admin in database: it does not exist\n",
+                "nothing is there to hold data: read Secret postgresql-admin in database: it does not exist",
             ));
     });
 }
