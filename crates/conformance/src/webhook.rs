@@ -222,11 +222,18 @@ impl Webhooks {
     /// Removes what the run's webhooks stored; answers what could not be removed, and why. Where some may still be enhanced it is removed
     /// again, until nothing comes any more.
     pub async fn remove_stored(&self) -> Vec<String> {
-        if !matches!(self.application().outcome, Outcome::Sql { remove: Some(_), .. }) {
+        let has_rows = matches!(self.application().outcome, Outcome::Sql { remove: Some(_), .. });
+        if !has_rows || self.mailboxes.keys().all(|tenant| self.is_purged(tenant)) {
             return Vec::new();
         }
         let late = self.any_unseen().await;
         removed(late, || self.remove_once()).await
+    }
+
+    /// Whether all of a tenant's rows go with its registration, since the run registered it.
+    fn is_purged(&self, tenant: &TenantId) -> bool {
+        let registered = self.site.tenant(tenant).is_ok_and(|tenant| tenant.registration);
+        registered && self.site.absent.contains(tenant)
     }
 
     /// Whether webhooks were sent that may be enhanced yet.
@@ -245,7 +252,11 @@ impl Webhooks {
     async fn remove_once(&self) -> (u64, Vec<String>) {
         let pattern = format!("{}%", self.prefix());
         let pattern = &pattern;
-        let removed = self.mailboxes.iter().map(|(tenant, mailbox)| async move {
+        let stored = self
+            .mailboxes
+            .iter()
+            .filter(|(tenant, _)| !self.is_purged(tenant));
+        let removed = stored.map(|(tenant, mailbox)| async move {
             let removed = mailbox.reader.remove(pattern).await;
             removed.map_err(|error| format!("rows {pattern} of tenant {tenant}: {error}"))
         });

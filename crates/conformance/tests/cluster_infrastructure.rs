@@ -679,7 +679,7 @@ mod whole_lab {
                 ),
             ],
             retried: &[],
-            left: &["registration infra-"],
+            left: &[],
         };
         let made = format!("{service} in `database` is scaled to zero");
         scene.end(fault, &made, &expected, outcome).await;
