@@ -673,10 +673,7 @@ mod whole_lab {
         let expected = Expected {
             inconclusive: &[
                 (&["NET-08", "NET-09"], "database"),
-                (
-                    &["APP-08", "PG-01", "PROV-14", "RD-02"],
-                    fault.split(' ').next().unwrap(),
-                ),
+                (&["APP-08", "PG-01", "RD-02"], fault.split(' ').next().unwrap()),
             ],
             retried: &[],
             left: &[],
