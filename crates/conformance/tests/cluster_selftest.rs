@@ -36,17 +36,17 @@ async fn a_wrong_expectation_ends_in_exit_code_1_with_the_difference_named() {
     fault(
         faults.path(),
         "red-unseen",
-        "failed: [QUO-01 a, QUO-02 a, QUO-03 a, NET-03 a -> b]",
+        "failed: [QUO-01 a, QUO-02 a, QUO-03 a, NET-03 a -> b]\ninconclusive: [APP-17 a -> b]",
     );
     fault(
         faults.path(),
         "red-unexpected",
-        "failed: [QUO-02 a, QUO-03 a]\ninconclusive: [QUO-01 a]",
+        "failed: [QUO-02 a, QUO-03 a]\ninconclusive: [APP-17 a -> b, QUO-01 a]",
     );
     fault(
         faults.path(),
         "red-exact",
-        "failed: [QUO-01 a, QUO-02 a, QUO-03 a]",
+        "failed: [QUO-01 a, QUO-02 a, QUO-03 a]\ninconclusive: [APP-17 a -> b]",
     );
     let arguments = ["selftest", "--faults", faults.path().to_str().unwrap()];
     let output = conformance(state.path(), &arguments)
