@@ -17,7 +17,8 @@ cluster_test() { # test binary, tests at once
 
 cluster_test cluster
 cluster_test cluster_application 2
-cluster_test cluster_selftest
+# Each is a selftest of its own, with three runs at once.
+cluster_test cluster_selftest 1
 cargo run --quiet --locked --package conformance -- selftest --cluster lab --junit build/selftest.xml --markdown build/selftest.md
 # Each of these disturbs a run on purpose: what else is slow must not.
 cluster_test cluster_infrastructure 2

@@ -15,8 +15,8 @@ use provisioner::tenant::SharedServices;
 use provisioner::{Silent, Tenant, TenantId};
 use std::time::Duration;
 
-/// How long PostgreSQL and Redis may take to answer, when it is looked for what they hold.
-const LOOK: Duration = Duration::from_secs(10);
+/// How long PostgreSQL and Redis may take to answer, when it is looked for what they hold: on a busy machine a port-forward takes seconds.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// A tenant's registration, as it is in a ledger.
 pub fn entry(id: &TenantId) -> Entry {
