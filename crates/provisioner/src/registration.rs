@@ -256,15 +256,14 @@ impl RegistrationError {
         }
     }
 
-    /// Whether the service, or its administrator's Secret, does not exist.
+    /// Whether there is no such service.
     fn is_absence(&self) -> bool {
-        match self {
-            Self::Absent { .. } => true,
-            Self::Secret {
-                problem, of_tenant, ..
-            } => !of_tenant && problem == account::MISSING,
-            _ => false,
-        }
+        matches!(self, Self::Absent { .. })
+    }
+
+    /// Whether an administrator's Secret does not exist.
+    fn lacks_admin(&self) -> bool {
+        matches!(self, Self::Secret { problem, of_tenant: false, .. } if problem == account::MISSING)
     }
 
     fn after(mut self, time: Duration) -> Self {
@@ -329,7 +328,7 @@ pub async fn register(
 }
 
 /// Removes all that PostgreSQL and Redis hold of a tenant: ends its connections, then its rows, its role, its user and its keys go.
-/// Returns what there was: nothing in one whose namespace, Service or administrator's Secret does not exist.
+/// Returns what there was: nothing in one whose namespace or Service does not exist.
 ///
 /// # Errors
 /// See [`RegistrationError`]. What is left goes by the same call again; whatever becomes of one, the other is purged.
@@ -348,16 +347,18 @@ pub async fn purge(
         was
     };
     let roles = async {
-        let admin = Account::of_admin(client, &calls, shared, &shared.postgresql.admin_secret).await?;
         let server = Server::postgresql(client, shared);
+        let admin = server
+            .admin(&calls, shared, &shared.postgresql.admin_secret)
+            .await?;
         let what = format!("remove role {} in PostgreSQL and its rows", login(id));
         let attempt = || roles::purge(&server, &admin, shared, id);
         let held = patience.attempt(&what, attempt).await?;
         Ok(purged(State::of_postgresql(held)))
     };
     let users = async {
-        let admin = Account::of_admin(client, &calls, shared, &shared.redis.admin_secret).await?;
         let server = Server::redis(client, shared);
+        let admin = server.admin(&calls, shared, &shared.redis.admin_secret).await?;
         let what = format!("remove user {} in Redis and its keys", login(id));
         let attempt = || redis::purge(&server, &admin, id);
         let held = patience.attempt(&what, attempt).await?;
@@ -366,8 +367,7 @@ pub async fn purge(
     both(roles, users).await
 }
 
-/// What PostgreSQL and Redis hold of a tenant: nothing in one whose namespace, Service or administrator's Secret does not exist. Changes
-/// nothing.
+/// What PostgreSQL and Redis hold of a tenant: nothing in one whose namespace or Service does not exist. Changes nothing.
 ///
 /// # Errors
 /// See [`RegistrationError`].
@@ -381,15 +381,17 @@ pub async fn state(
     let calls = Calls::new(deadline, progress);
     let patience = Patience::new(deadline, progress);
     let roles = async {
-        let admin = Account::of_admin(client, &calls, shared, &shared.postgresql.admin_secret).await?;
         let server = Server::postgresql(client, shared);
+        let admin = server
+            .admin(&calls, shared, &shared.postgresql.admin_secret)
+            .await?;
         let what = format!("look for role {} in PostgreSQL", login(id));
         let attempt = || roles::state(&server, &admin, shared, id);
         patience.attempt(&what, attempt).await.map(State::of_postgresql)
     };
     let users = async {
-        let admin = Account::of_admin(client, &calls, shared, &shared.redis.admin_secret).await?;
         let server = Server::redis(client, shared);
+        let admin = server.admin(&calls, shared, &shared.redis.admin_secret).await?;
         let what = format!("look for user {} in Redis", login(id));
         let attempt = || redis::state(&server, &admin, id);
         patience.attempt(&what, attempt).await.map(State::of_redis)

@@ -4,7 +4,9 @@
 //! are watched here, and the forwarder is dropped and not joined.
 
 use super::RegistrationError;
+use super::account::Account;
 use crate::calls::{CallError, Calls, Cause};
+use crate::names::DnsName;
 use crate::tenant::{SharedService, SharedServices};
 use futures::future::{BoxFuture, Fuse};
 use futures::{FutureExt, future};
@@ -59,6 +61,19 @@ impl<'a> Server<'a> {
             title: "Redis",
             namespace: shared.namespace.as_str(),
             service: shared.redis.clone(),
+        }
+    }
+
+    /// The administrator whose name and password are in that Secret. Without the Secret it is told first where there is no service either.
+    pub(super) async fn admin(
+        &self,
+        calls: &Calls<'_>,
+        shared: &SharedServices,
+        secret: &DnsName,
+    ) -> Result<Account, RegistrationError> {
+        match Account::of_admin(self.client, calls, shared, secret).await {
+            Err(error) if error.lacks_admin() => Err(self.absence().await?.unwrap_or(error)),
+            account => account,
         }
     }
 
@@ -161,8 +176,8 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Why there is no pod.
-    async fn missing(&self) -> Result<RegistrationError, CallError> {
+    /// That there is no namespace, or no Service in it.
+    async fn absence(&self) -> Result<Option<RegistrationError>, CallError> {
         let absent = |problem: String| RegistrationError::Absent {
             service: self.title,
             namespace: self.namespace.to_owned(),
@@ -170,18 +185,26 @@ impl<'a> Server<'a> {
         };
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let what = format!("get Namespace {}", self.namespace);
-        if Calls::once(what, namespaces.get_opt(self.namespace))
-            .await?
-            .is_none()
-        {
-            return Ok(absent(format!("Namespace {} does not exist", self.namespace)));
+        let namespace = Calls::once(what, namespaces.get_opt(self.namespace)).await?;
+        if namespace.is_none() {
+            let problem = format!("Namespace {} does not exist", self.namespace);
+            return Ok(Some(absent(problem)));
         }
         let services: Api<Service> = Api::namespaced(self.client.clone(), self.namespace);
         let name = self.service.service.as_str();
         let what = format!("get Service {name} in {}", self.namespace);
-        if Calls::once(what, services.get_opt(name)).await?.is_none() {
-            return Ok(absent(format!("Service {name} does not exist")));
+        let service = Calls::once(what, services.get_opt(name)).await?;
+        Ok(service
+            .is_none()
+            .then(|| absent(format!("Service {name} does not exist"))))
+    }
+
+    /// Why there is no pod.
+    async fn missing(&self) -> Result<RegistrationError, CallError> {
+        if let Some(absence) = self.absence().await? {
+            return Ok(absence);
         }
+        let name = self.service.service.as_str();
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace);
         let label = format!("app={}", self.service.pod_app);
         let what = format!("list pods with {label} in {}", self.namespace);

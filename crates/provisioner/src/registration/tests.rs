@@ -149,6 +149,12 @@ fn namespace() -> (String, Value) {
     (NAMESPACE.to_owned(), namespace)
 }
 
+/// The Service of Redis.
+fn redis_service() -> (String, Value) {
+    let service = json!({"kind": "Service", "apiVersion": "v1", "metadata": {"name": "redis", "namespace": "database"}});
+    (format!("{NAMESPACE}/services/redis"), service)
+}
+
 /// No right to get the Service of Redis.
 fn kept_back() -> (String, Value) {
     (format!("{NAMESPACE}/services/redis"), Value::Null)
@@ -183,6 +189,7 @@ async fn services_that_do_not_exist_hold_nothing(#[case] objects: Vec<(String, V
 #[rstest]
 #[case::without_secret(vec![namespace(), slices(), kept_back(), admin("redis-admin")], "get Service redis in database")]
 #[case::without_service(vec![namespace(), slices(), kept_back(), admin("postgresql-admin"), admin("redis-admin")], "get Service redis in database")]
+#[case::service_without_secret(vec![namespace(), slices(), redis_service()], "read Secret redis-admin in database: it does not exist")]
 #[case::unusable_secret(vec![secret("redis-admin", &json!({"username": "YQ=="}))], "it has no key password")]
 #[case::secret_kept_back(vec![(format!("{NAMESPACE}/secrets/redis-admin"), Value::Null)], "get Secret redis-admin in database")]
 #[tokio::test]

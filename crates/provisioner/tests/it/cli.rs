@@ -133,7 +133,7 @@ fn delete_removes_the_namespace_and_the_files() {
             .code(0)
             .stdout("namespace ai-agents-acme does not exist\nremoved from PostgreSQL and Redis: nothing\n")
             .stderr(contains(
-                "nothing is there to hold data: read Secret postgresql-admin in database: it does not exist",
+                "nothing is there to hold data: find PostgreSQL in database: Namespace database does not exist",
             ));
     });
 }
