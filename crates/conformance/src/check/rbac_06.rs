@@ -117,15 +117,9 @@ async fn judge(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError>
                 .map(|way| ask(&client, tenant, way))
         ),
         future::try_join_all(namespaces.iter().map(|namespace| rules::of(&client, namespace))),
-        attempt(cx, &site.cluster.client, &guises[0], &site.cluster.user),
+        able(cx, &guises[0]),
     );
-    controls.push(Control::reached(&Observed {
-        what: format!(
-            "{} is taken for {} by the same header",
-            site.cluster.user, guises[0].what
-        ),
-        ..able
-    }));
+    controls.push(able);
     let listed = listed?;
     let held = namespaces.iter().zip(&listed);
     let findings = held.filter_map(|(namespace, rules)| held_but_forbidden(tenant, namespace, rules));
@@ -156,24 +150,57 @@ fn guises(cx: &Context, tenant: &TenantId) -> Vec<Guise> {
     all
 }
 
-/// Asks the API server who we are, in a guise. That question is everybody's to ask (ClusterRole `system:basic-user`), so a refusal is the
-/// impersonation's, which is authorized first and in the name of who really asks.
+/// Whether the account is taken for somebody else.
 async fn attempt(cx: &Context, client: &kube::Client, guise: &Guise, me: &str) -> Observed {
-    let _turn = cx.site.cluster.pace.one_of_many().await;
-    let observation = match request(guise) {
-        Err(error) => Observation::Broken(chain(&error)),
-        Ok(request) => {
-            match tokio::time::timeout(ANSWER, client.request::<SelfSubjectReview>(request)).await {
-                Ok(Ok(review)) => taken_for(review, guise, me),
-                Ok(Err(kube::Error::Api(status))) => refused(&classify(&status), &status.message, me),
-                Ok(Err(error)) => Observation::Broken(chain(&error)),
-                Err(_) => Observation::Broken(format!("no answer within {} s", ANSWER.as_secs())),
-            }
-        }
+    let observation = match who_am_i(cx, client, guise).await {
+        Answer::Review(review) => taken_for(review, guise, me),
+        Answer::Refused(denial, message) => refused(&denial, &message, me),
+        Answer::None(why) => Observation::Broken(why),
     };
     Observed {
         what: format!("{me} may impersonate {}", guise.what),
         observation,
+    }
+}
+
+/// That the same header makes the server take us ourselves for somebody else: it is read there, and may be granted.
+async fn able(cx: &Context, guise: &Guise) -> Control {
+    let me = &cx.site.cluster.user;
+    let observation = match who_am_i(cx, &cx.site.cluster.client, guise).await {
+        Answer::Review(review) => taken_for(review, guise, me),
+        Answer::Refused(_, message) => Observation::Denied(message),
+        Answer::None(why) => Observation::Broken(why),
+    };
+    Control::reached(&Observed {
+        what: format!("{me} is taken for {} by the same header", guise.what),
+        observation,
+    })
+}
+
+/// What the API server says of who we are.
+enum Answer {
+    /// Whom it takes us for.
+    Review(SelfSubjectReview),
+    /// It refused the question, with these words.
+    Refused(Denial, String),
+    /// Nothing that says anything.
+    None(String),
+}
+
+/// Asks the API server who we are, in a guise. That question is everybody's to ask (Kubernetes, "Using RBAC Authorization", ClusterRole
+/// `system:basic-user`), so a refusal is the impersonation's, which is authorized first and in the name of who really asks
+/// (Kubernetes, "User Impersonation").
+async fn who_am_i(cx: &Context, client: &kube::Client, guise: &Guise) -> Answer {
+    let _turn = cx.site.cluster.pace.one_of_many().await;
+    let request = match request(guise) {
+        Ok(request) => request,
+        Err(error) => return Answer::None(chain(&error)),
+    };
+    match tokio::time::timeout(ANSWER, client.request::<SelfSubjectReview>(request)).await {
+        Ok(Ok(review)) => Answer::Review(review),
+        Ok(Err(kube::Error::Api(status))) => Answer::Refused(classify(&status), status.message),
+        Ok(Err(error)) => Answer::None(chain(&error)),
+        Err(_) => Answer::None(format!("no answer within {} s", ANSWER.as_secs())),
     }
 }
 
