@@ -45,6 +45,9 @@ mod quo_04;
 mod quo_08;
 mod rbac_01;
 mod rbac_02;
+mod rbac_05;
+mod rbac_06;
+mod rbac_13;
 mod rbac_15;
 mod rd_02;
 pub mod sen_01;
@@ -70,6 +73,9 @@ pub const ALL: &[&dyn Check] = &[
     &quo_08::Quo08,
     &rbac_01::Rbac01,
     &rbac_02::Rbac02,
+    &rbac_05::Rbac05,
+    &rbac_06::Rbac06,
+    &rbac_13::Rbac13,
     &rbac_15::Rbac15,
     &pg_01::Pg01,
     &pg_02::Pg02,
