@@ -186,19 +186,7 @@ pub async fn apply(
 ) -> Result<Applied, ApplyError> {
     let calls = Calls::new(options.patience, progress);
     let objects = Objects::new(client, &calls, Owner::Tenant(tenant), options.force_conflicts);
-    let plan = loop {
-        if settle_ownership(client, &calls, tenant).await? {
-            let mut look = plan::look(&objects, manifests).await?;
-            if completed_record(&objects, &look).await? {
-                look = plan::look(&objects, manifests).await?;
-            }
-            break plan::settle(&objects, look).await?;
-        }
-        if made_namespace(&objects, manifests).await? {
-            break Plan::fresh(manifests);
-        }
-    };
-    let applied = match carry_out(&objects, plan).await {
+    let applied = match bring_up_to_date(&objects, tenant, manifests).await {
         Err(error) => return Err(in_view_of_the_namespace(&objects, error).await),
         Ok(applied) => applied,
     };
@@ -214,19 +202,39 @@ pub async fn apply(
     Ok(applied)
 }
 
+async fn bring_up_to_date(
+    objects: &Objects<'_>,
+    tenant: &TenantId,
+    manifests: &[Manifest],
+) -> Result<Applied, ApplyError> {
+    let plan = loop {
+        if settle_ownership(objects, tenant).await? {
+            let mut look = plan::look(objects, manifests).await?;
+            if completed_record(objects, &look).await? {
+                look = plan::look(objects, manifests).await?;
+            }
+            break plan::settle(objects, look).await?;
+        }
+        if made_namespace(objects, manifests).await? {
+            break Plan::fresh(manifests);
+        }
+    };
+    carry_out(objects, plan).await
+}
+
 /// Whether the namespace exists, and is ours; waits for one that is on its way out.
-async fn settle_ownership(client: &Client, calls: &Calls<'_>, tenant: &TenantId) -> Result<bool, ApplyError> {
+async fn settle_ownership(objects: &Objects<'_>, tenant: &TenantId) -> Result<bool, ApplyError> {
     let started = Instant::now();
     let namespace = tenant.namespace();
     let mut told = false;
     loop {
-        match ownership::look(calls, client, tenant).await? {
+        match ownership::look(objects.calls, objects.client, tenant).await? {
             Ownership::Absent => return Ok(false),
             Ownership::Foreign { why } => return Err(ApplyError::Foreign { namespace, why }),
             Ownership::Ours {
                 terminating: false, ..
             } => return Ok(true),
-            Ownership::Ours { .. } if Instant::now() > calls.deadline() => {
+            Ownership::Ours { .. } if Instant::now() > objects.calls.deadline() => {
                 return Err(ApplyError::Terminating {
                     namespace,
                     waited: started.elapsed(),
@@ -235,7 +243,7 @@ async fn settle_ownership(client: &Client, calls: &Calls<'_>, tenant: &TenantId)
             Ownership::Ours { .. } => {}
         }
         if !std::mem::replace(&mut told, true) {
-            calls.progress.step(&Step::Waiting(vec![Missing {
+            objects.calls.progress.step(&Step::Waiting(vec![Missing {
                 object: ObjectRef {
                     kind: "Namespace".to_owned(),
                     name: namespace.clone(),
@@ -261,6 +269,7 @@ async fn made_namespace(objects: &Objects<'_>, manifests: &[Manifest]) -> Result
             sleep(Duration::from_millis(100)).await;
             Ok(false)
         }
+        Err(error) if error.is_conflict() => Err(objects.calls.given_up(error).into()),
         Err(error) => Err(error.into()),
     }
 }

@@ -312,6 +312,12 @@ impl<'a> Calls<'a> {
         }
     }
 
+    /// The failure of something that was attempted again and again, when there is no time left for it.
+    pub(crate) fn given_up(&self, error: CallError) -> CallError {
+        let tried_for = Some(self.started.elapsed());
+        CallError { tried_for, ..error }
+    }
+
     /// One request without a second attempt, for those who ask regularly anyway.
     pub(crate) async fn once<T>(
         what: impl fmt::Display,

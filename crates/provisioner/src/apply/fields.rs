@@ -223,7 +223,10 @@ mod tests {
     #[test]
     fn nothing_is_recorded_anew_where_there_was_no_create() {
         let fields = json!({"f:data": {}});
-        assert_eq!(recorded(&[entry(US, "Apply", &fields), entry("k", "Update", &fields)]), None);
+        assert_eq!(
+            recorded(&[entry(US, "Apply", &fields), entry("k", "Update", &fields)]),
+            None
+        );
         let mut status = entry(US, "Update", &fields);
         status["subresource"] = json!("status");
         assert_eq!(recorded(&[status]), None);
@@ -242,17 +245,21 @@ mod tests {
     }
 
     fn live() -> Value {
-        let ours = entry(US, "Apply", &json!({
-            "f:metadata": {"f:labels": {"f:app": {}}},
-            "f:spec": {
-                "f:size": {}, "f:selector": {}, "f:ingress": {}, "f:words": {},
-                "f:ports": {
-                    "k:{\"port\":53,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}, "f:name": {}},
-                    "k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}, "f:name": {}},
+        let ours = entry(
+            US,
+            "Apply",
+            &json!({
+                "f:metadata": {"f:labels": {"f:app": {}}},
+                "f:spec": {
+                    "f:size": {}, "f:selector": {}, "f:ingress": {}, "f:words": {},
+                    "f:ports": {
+                        "k:{\"port\":53,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}, "f:name": {}},
+                        "k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}, "f:name": {}},
+                    },
+                    "f:finalizers": {"v:\"a/b\"": {}},
                 },
-                "f:finalizers": {"v:\"a/b\"": {}},
-            },
-        }));
+            }),
+        );
         json!({
             "apiVersion": "v1", "kind": "Thing",
             "metadata": {"name": "x", "namespace": "n", "uid": "1", "labels": {"app": "a", "theirs": "1"}, "managedFields": [ours, entry("k", "Update", &json!({"f:status": {}}))]},
@@ -266,7 +273,10 @@ mod tests {
     }
 
     fn same(wanted: Value, live: Value) -> bool {
-        is_as_applied(&serde_json::from_value(wanted).unwrap(), &serde_json::from_value(live).unwrap())
+        is_as_applied(
+            &serde_json::from_value(wanted).unwrap(),
+            &serde_json::from_value(live).unwrap(),
+        )
     }
 
     #[test]

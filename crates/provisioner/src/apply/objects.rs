@@ -62,7 +62,7 @@ impl Owner<'_> {
 
 /// Makes requests for one owner.
 pub(crate) struct Objects<'a> {
-    client: &'a Client,
+    pub(super) client: &'a Client,
     pub(crate) calls: &'a Calls<'a>,
     owner: Owner<'a>,
     force: bool,
@@ -198,9 +198,7 @@ impl<'a> Objects<'a> {
                 .await;
             match filled {
                 Ok(_) => return Ok(true),
-                Err(error) if error.is_conflict() && Instant::now() < self.calls.deadline() => {
-                    sleep(Duration::from_millis(50)).await;
-                }
+                Err(error) if error.is_conflict() => self.settle_conflict(error).await?,
                 Err(error) => return Err(error),
             }
             let Some(now) = self.get(manifest).await? else {
@@ -253,15 +251,24 @@ impl<'a> Objects<'a> {
                 .await;
             match recorded {
                 Ok(_) => break,
-                Err(error) if error.is_conflict() && Instant::now() < self.calls.deadline() => {
-                    sleep(Duration::from_millis(50)).await;
-                }
+                Err(error) if error.is_conflict() => self.settle_conflict(error).await?,
                 Err(error) => return Err(error),
             }
-            let Some(now) = self.get(manifest).await? else { break };
+            let Some(now) = self.get(manifest).await? else {
+                break;
+            };
             live = now;
         }
         Ok(changed)
+    }
+
+    /// Somebody else wrote at the same time: a moment later it can be read what.
+    async fn settle_conflict(&self, error: CallError) -> Result<(), CallError> {
+        if Instant::now() > self.calls.deadline() {
+            return Err(self.calls.given_up(error));
+        }
+        sleep(Duration::from_millis(50)).await;
+        Ok(())
     }
 
     /// The object as it is; none if it does not exist.
@@ -315,29 +322,33 @@ impl<'a> Objects<'a> {
 
     /// Deletes what is no longer wanted; false if it was gone already, or is another object by now.
     pub(super) async fn remove(&self, leftover: Leftover) -> Result<bool, CallError> {
-        let api = self.api(leftover.kind);
+        let Leftover { reference, kind, uid } = leftover;
+        let api = self.api(kind);
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
-                uid: leftover.uid,
+                uid: uid.clone(),
                 resource_version: None,
             }),
             ..DeleteParams::background()
         };
-        let what = format!("delete {}", leftover.reference);
-        match self
-            .calls
-            .make_unless_conflict(&what, || api.delete(&leftover.reference.name, &parameters))
-            .await
-        {
-            Ok(_) => Ok(true),
-            Err(error)
-                if error
-                    .status()
-                    .is_some_and(|status| matches!(status.code, 404 | 409)) =>
-            {
-                Ok(false)
+        let what = format!("delete {reference}");
+        loop {
+            let removed = self
+                .calls
+                .make_unless_conflict(&what, || api.delete(&reference.name, &parameters))
+                .await;
+            match removed {
+                Ok(_) => return Ok(true),
+                Err(error) if error.is_absence() => return Ok(false),
+                // Somebody wrote in between, or it is another object of that name: a look tells.
+                Err(error) if error.is_conflict() => self.settle_conflict(error).await?,
+                Err(error) => return Err(error),
             }
-            Err(error) => Err(error),
+            let what = format!("get {reference}");
+            let live = self.calls.make(&what, || api.get_opt(&reference.name)).await?;
+            if live.is_none_or(|live| live.metadata.uid != uid) {
+                return Ok(false);
+            }
         }
     }
 }

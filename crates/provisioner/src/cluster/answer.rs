@@ -85,19 +85,34 @@ mod tests {
     }
 
     #[rstest]
-    #[case::api_server_is_asked_too_much(429, Some("7"), "Too many requests, please try again later.\n", "Too many requests, please try again later.", 7)]
+    #[case::api_server_is_asked_too_much(
+        429,
+        Some("7"),
+        "Too many requests, please try again later.\n",
+        "Too many requests, please try again later.",
+        7
+    )]
     #[case::page_of_a_proxy(502, None, "<html>\n<h1>502 Bad Gateway</h1>\n</html>", "", 0)]
     #[case::document_of_a_proxy(503, Some("2"), r#"{"error": "no upstream"}"#, "", 2)]
     #[case::a_date_is_passed_over(503, Some("Wed, 21 Oct 2026 07:28:00 GMT"), "busy", "busy", 0)]
     #[case::nothing(500, None, "", "", 0)]
-    fn what_is_no_status_becomes_one(#[case] code: u16, #[case] after: Option<&str>, #[case] body: &str, #[case] message: &str, #[case] pause: u32) {
+    fn what_is_no_status_becomes_one(
+        #[case] code: u16,
+        #[case] after: Option<&str>,
+        #[case] body: &str,
+        #[case] message: &str,
+        #[case] pause: u32,
+    ) {
         assert_eq!(said(code, after, body), (code, message.to_owned(), pause));
     }
 
     #[test]
     fn a_status_keeps_what_it_says() {
         let status = json!({"kind": "Status", "message": "storage is slow", "code": 500, "details": {"retryAfterSeconds": 3}});
-        assert_eq!(said(500, Some("9"), &status.to_string()), (500, "storage is slow".to_owned(), 3));
+        assert_eq!(
+            said(500, Some("9"), &status.to_string()),
+            (500, "storage is slow".to_owned(), 3)
+        );
         let bare = json!({"kind": "Status", "message": "slow"}).to_string();
         assert_eq!(said(429, Some("9"), &bare), (429, "slow".to_owned(), 9));
     }
