@@ -59,6 +59,9 @@ pub struct Applied {
     pub unchanged: Vec<ObjectRef>,
     /// Ours, no longer wanted, deleted.
     pub pruned: Vec<ObjectRef>,
+    /// Left out: this server has no such kind.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<ObjectRef>,
 }
 
 impl fmt::Display for Applied {
@@ -68,6 +71,7 @@ impl fmt::Display for Applied {
             (self.changed.len(), "changed"),
             (self.unchanged.len(), "unchanged"),
             (self.pruned.len(), "pruned"),
+            (self.skipped.len(), "skipped"),
         ];
         let shown: Vec<String> = counts
             .iter()
