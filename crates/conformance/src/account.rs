@@ -28,9 +28,17 @@ pub fn name(tenant: &TenantId) -> String {
 /// # Errors
 /// No token, or one that is somebody else's.
 pub async fn act_as(cx: &Context, tenant: &TenantId) -> Result<kube::Client, HarnessError> {
-    let token = mint(&cx.site.cluster.client, tenant).await?;
+    holder(cx, &tenant.namespace(), &format!("sa-{tenant}")).await
+}
+
+/// The same of any account.
+///
+/// # Errors
+/// As for [`act_as`].
+pub async fn holder(cx: &Context, namespace: &str, account: &str) -> Result<kube::Client, HarnessError> {
+    let token = mint(&cx.site.cluster.client, namespace, account).await?;
     let client = cx.site.cluster.client_with_token(token)?;
-    identity(&client, tenant).await?;
+    identity(&client, namespace, account).await?;
     Ok(client)
 }
 
@@ -49,10 +57,9 @@ pub async fn own_control(client: &kube::Client, tenant: &TenantId, site: &Site) 
     }
 }
 
-/// A token for the tenant's account.
-async fn mint(client: &kube::Client, tenant: &TenantId) -> Result<String, HarnessError> {
-    let (account, namespace) = (format!("sa-{tenant}"), tenant.namespace());
-    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), &namespace);
+/// A token for the account.
+async fn mint(client: &kube::Client, namespace: &str, account: &str) -> Result<String, HarnessError> {
+    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
     let spec = TokenRequestSpec {
         expiration_seconds: Some(TOKEN_SECONDS),
         ..TokenRequestSpec::default()
@@ -62,7 +69,7 @@ async fn mint(client: &kube::Client, tenant: &TenantId) -> Result<String, Harnes
         ..TokenRequest::default()
     };
     let params = PostParams::default();
-    let minted = accounts.create_token_request(&account, &params, &request);
+    let minted = accounts.create_token_request(account, &params, &request);
     let minted = within(
         ANSWER,
         format!("mint a token for serviceaccount {account} in namespace {namespace}"),
@@ -75,9 +82,9 @@ async fn mint(client: &kube::Client, tenant: &TenantId) -> Result<String, Harnes
         .ok_or_else(|| HarnessError::new(format!("no token came for {account}")))
 }
 
-/// The token is the tenant's account's: anybody else's would make every answer worthless.
-async fn identity(client: &kube::Client, tenant: &TenantId) -> Result<(), HarnessError> {
-    let expected = name(tenant);
+/// The token is this account's: anybody else's would make every answer worthless.
+async fn identity(client: &kube::Client, namespace: &str, account: &str) -> Result<(), HarnessError> {
+    let expected = format!("system:serviceaccount:{namespace}:{account}");
     let found = user(client).await?;
     if found == expected {
         return Ok(());
