@@ -10,7 +10,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use kube::core::Status;
 use serde::{Deserialize, Serialize};
@@ -46,10 +46,6 @@ pub enum Kind {
     PersistentVolumeClaim,
     /// A NetworkPolicy.
     NetworkPolicy,
-    /// A Role in a namespace of the run's own.
-    Role,
-    /// A RoleBinding there.
-    RoleBinding,
     /// A ClusterRole, on local clusters only.
     ClusterRole,
     /// A ClusterRoleBinding, on local clusters only.
@@ -60,7 +56,7 @@ pub enum Kind {
 
 impl Kind {
     /// Those that the API server knows.
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Tenant,
         Kind::Namespace,
         Kind::Pod,
@@ -71,8 +67,6 @@ impl Kind {
         Kind::Service,
         Kind::PersistentVolumeClaim,
         Kind::NetworkPolicy,
-        Kind::Role,
-        Kind::RoleBinding,
         Kind::ClusterRole,
         Kind::ClusterRoleBinding,
         Kind::Lease,
@@ -91,8 +85,6 @@ impl Kind {
             Kind::Service => ApiResource::erase::<Service>(&()),
             Kind::PersistentVolumeClaim => ApiResource::erase::<PersistentVolumeClaim>(&()),
             Kind::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
-            Kind::Role => ApiResource::erase::<Role>(&()),
-            Kind::RoleBinding => ApiResource::erase::<RoleBinding>(&()),
             Kind::ClusterRole => ApiResource::erase::<ClusterRole>(&()),
             Kind::ClusterRoleBinding => ApiResource::erase::<ClusterRoleBinding>(&()),
             Kind::Lease => ApiResource::erase::<Lease>(&()),
