@@ -237,18 +237,19 @@ async fn one_way_that_is_open_fails(
 }
 
 #[rstest]
-#[case::compliant_pods_are_refused("POST", "creates the same pod without it")]
-#[case::no_rights("GET", "lists pods in ai-agents-a")]
+#[case::compliant_pods_are_refused("POST", pod_security_403, "creates the same pod without it")]
+#[case::no_rights("GET", rbac_403, "lists pods in ai-agents-a")]
 #[tokio::test(start_paused = true)]
 async fn an_account_that_gets_nothing_admitted_proves_nothing(
     #[case] method: &'static str,
+    #[case] refusal: fn() -> Response,
     #[case] claim: &str,
 ) {
     for check in gate() {
         let script = move |asked: &Asked| {
             let compliant = asked.last() == "pods" && violations(&asked.body["spec"]).is_empty();
             if compliant && asked.method == method {
-                return pod_security_403();
+                return refusal();
             }
             server(asked, ACCOUNT, restricted)
         };

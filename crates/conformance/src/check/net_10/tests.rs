@@ -191,7 +191,11 @@ async fn somebody_elses_token_proves_nothing() {
 /// The rights may not be ours to give.
 #[tokio::test(start_paused = true)]
 async fn who_may_not_give_the_rights_learns_so() {
-    let (word, text) = verdict(|_| rbac_403()).await;
+    let script = |asked: &Asked| match asked.method.as_str() {
+        "GET" => refuse(404, "NotFound", "not found"),
+        _ => rbac_403(),
+    };
+    let (word, text) = verdict(script).await;
     assert_eq!(word, "inconclusive");
     assert!(
         text.contains("create clusterrole conformance-0a1b2c3d-makes-namespaces"),
