@@ -51,6 +51,9 @@ mod quo_04;
 mod quo_08;
 mod rbac_01;
 mod rbac_02;
+mod rbac_05;
+mod rbac_06;
+mod rbac_13;
 mod rbac_15;
 mod rbac_16;
 mod rd_02;
@@ -78,6 +81,9 @@ pub const ALL: &[&dyn Check] = &[
     &quo_08::Quo08,
     &rbac_01::Rbac01,
     &rbac_02::Rbac02,
+    &rbac_05::Rbac05,
+    &rbac_06::Rbac06,
+    &rbac_13::Rbac13,
     &rbac_15::Rbac15,
     &rbac_16::Rbac16,
     &adm_02::CHECK,

@@ -11,6 +11,7 @@ pub mod cluster;
 mod credentials;
 pub mod delete;
 pub mod fit;
+pub mod fleet;
 pub mod generate;
 pub mod kinds;
 pub mod labels;

@@ -132,18 +132,15 @@ async fn grant(cx: &Context, home: &str) -> Result<(), HarnessError> {
         "kind": "ClusterRoleBinding",
         "metadata": mark.metadata(&name, None),
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name },
-        "subjects": [{ "kind": "ServiceAccount", "name": ACCOUNT, "namespace": home }],
+        "subjects": [{ "kind": "ServiceAccount", "name": account::DEFAULT, "namespace": home }],
     });
     ledger.create(client, role).await?;
     ledger.create(client, binding).await?;
     Ok(())
 }
 
-/// The account that the cluster makes in every namespace.
-const ACCOUNT: &str = "default";
-
 async fn try_labels(cx: &Context, home: &str) -> Result<Verdict, HarnessError> {
-    let client = account::holder(cx, home, ACCOUNT).await?;
+    let client = account::act_as_account(cx, home, account::DEFAULT).await?;
     let mut controls = in_force(cx, &client, home).await;
     let probes = at_two_askings(|| ask(cx, &client, home)).await;
     controls.extend(unlabelled(cx, &client, home).await);
