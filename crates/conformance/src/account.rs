@@ -48,7 +48,15 @@ pub async fn act_as_default(cx: &Context, tenant: &TenantId) -> Result<kube::Cli
     act_as_account(cx, &tenant.namespace(), DEFAULT).await
 }
 
-async fn act_as_account(cx: &Context, namespace: &str, account: &str) -> Result<kube::Client, HarnessError> {
+/// A client of any account.
+///
+/// # Errors
+/// As for [`act_as`].
+pub async fn act_as_account(
+    cx: &Context,
+    namespace: &str,
+    account: &str,
+) -> Result<kube::Client, HarnessError> {
     let token = mint(&cx.site.cluster.client, namespace, account).await?;
     let client = cx.site.cluster.client_with_token(token)?;
     identity(&client, &username(namespace, account)).await?;

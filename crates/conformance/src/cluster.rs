@@ -250,6 +250,28 @@ pub async fn identity(client: &Client) -> Result<UserInfo, kube::Error> {
         .unwrap_or_default())
 }
 
+/// The API of admission policies: there since Kubernetes 1.30, but for servers on which it was turned off
+/// (<https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/>).
+const ADMISSION: &str = "admissionregistration.k8s.io/v1";
+
+/// Whether the API server has ValidatingAdmissionPolicies. Asked of its discovery documents, which are open to whoever is authenticated.
+///
+/// # Errors
+/// It did not answer.
+pub async fn has_admission_policies(client: &Client) -> Result<bool, HarnessError> {
+    let doing = format!("ask which kinds the server has in {ADMISSION}");
+    let asked = async {
+        match client.list_api_group_resources(ADMISSION).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+            found => found.map(|list| list.resources),
+        }
+    };
+    let kinds = within(ANSWER, doing, asked).await?;
+    Ok(kinds
+        .iter()
+        .any(|kind| kind.name == "validatingadmissionpolicies"))
+}
+
 /// The kind of local cluster this is: an API on loopback, and every node says so, by the lab's annotation or kind's providerID. Never
 /// the name. Otherwise what is missing.
 fn local(server: &str, nodes: &[Node]) -> Result<String, String> {

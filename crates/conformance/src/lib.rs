@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod account;
+pub mod admission;
 pub mod agent;
 pub mod canary;
 pub mod check;

@@ -61,6 +61,9 @@ pub struct Applied {
     pub unchanged: Vec<ObjectRef>,
     /// Ours, no longer wanted, deleted.
     pub pruned: Vec<ObjectRef>,
+    /// Left out: this server has no such kind.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<ObjectRef>,
 }
 
 impl fmt::Display for Applied {
@@ -70,6 +73,7 @@ impl fmt::Display for Applied {
             (self.changed.len(), "changed"),
             (self.unchanged.len(), "unchanged"),
             (self.pruned.len(), "pruned"),
+            (self.skipped.len(), "skipped"),
         ];
         let shown: Vec<String> = counts
             .iter()

@@ -102,6 +102,7 @@ impl Progress for Log {
             Step::Updated(object) => tracing::info!("changed {object}"),
             Step::Unchanged(object) => tracing::info!("unchanged {object}"),
             Step::Pruned(object) => tracing::info!("pruned {object}: the templates no longer contain it"),
+            Step::Skipped { object, why } => tracing::warn!("skipped {object}: {why}"),
             Step::Deleted(object) => tracing::info!("deleted {object}"),
             Step::Waiting(missing) => {
                 self.waiting(missing.iter().map(|missing| format!("for {missing}")));

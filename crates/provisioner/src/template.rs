@@ -95,6 +95,18 @@ const PLATFORM: &[(&str, &str)] = embedded!("templates/platform":
     "21-networkpolicy-database-allow-same-namespace",
     "22-networkpolicy-database-allow-tenants-to-postgresql",
     "23-networkpolicy-database-allow-tenants-to-redis",
+    "40-validatingadmissionpolicy-namespaces",
+    "41-validatingadmissionpolicy-services",
+    "42-validatingadmissionpolicy-token-secrets",
+    "43-validatingadmissionpolicy-identity-settings",
+    "44-validatingadmissionpolicy-identity-workloads",
+    "45-validatingadmissionpolicy-priority-classes",
+    "50-validatingadmissionpolicybinding-namespaces",
+    "51-validatingadmissionpolicybinding-services",
+    "52-validatingadmissionpolicybinding-token-secrets",
+    "53-validatingadmissionpolicybinding-identity-settings",
+    "54-validatingadmissionpolicybinding-identity-workloads",
+    "55-validatingadmissionpolicybinding-priority-classes",
 );
 
 impl Templates {

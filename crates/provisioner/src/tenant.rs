@@ -3,6 +3,7 @@
 
 mod changes;
 
+use crate::admission::Admission;
 use crate::names::{
     Argument, DatabaseName, DisplayName, DnsName, DomainName, ImageReference, InvalidValue, Ipv4Range,
     LabelValue, TenantId,
@@ -141,11 +142,11 @@ pub struct Quota {
     pub pods: u32,
 }
 
-/// A constant of this file; that each is valid is tested.
-fn fixed<T: std::str::FromStr<Err = InvalidValue>>(text: &str) -> T {
+/// A constant; that each is valid is tested.
+pub(crate) fn fixed<T: std::str::FromStr<Err = InvalidValue>>(text: &str) -> T {
     #[allow(
         clippy::panic,
-        reason = "constants of this file only; the test of the standard tenant reads each"
+        reason = "constants of this file and of the admission settings only; the tests of the standard tenant and platform read each"
     )]
     text.parse()
         .unwrap_or_else(|error: InvalidValue| panic!("{error}"))
@@ -339,6 +340,8 @@ pub struct Platform {
     pub shared_services: SharedServices,
     /// Namespaces whose pods may reach the shared services, besides the tenants' and the services' own.
     pub database_client_namespaces: Vec<DnsName>,
+    /// What admission policies hold.
+    pub admission: Admission,
 }
 
 impl Platform {

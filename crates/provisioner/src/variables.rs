@@ -13,7 +13,7 @@ pub struct Variable<T> {
     pub about: &'static str,
     /// The field of the tenant file (or of the platform's settings) that it comes from.
     pub field: &'static str,
-    /// Its value: a string, a number or a list of strings.
+    /// Its value: a string, a number, yes or no, or a list of strings.
     pub value: fn(&T) -> Value,
 }
 
@@ -110,4 +110,12 @@ pub static PLATFORM: &[Variable<Platform>] = &[
     variable("REDIS_PORT", "sharedServices.redis.port", "Redis' port", |p| json!(shared(p).redis.port)),
     variable("REDIS_POD_APP", "sharedServices.redis.podApp", "label `app` of Redis' pods", |p| json!(shared(p).redis.pod_app)),
     variable("DATABASE_CLIENT_NAMESPACES", "databaseClientNamespaces", "list: further namespaces whose pods may reach the shared services", |p| json!(p.database_client_namespaces)),
+    variable("ADMISSION_NAMESPACES", "admission.namespaces", "whether tenants' namespaces and their labels are the platform's alone", |p| json!(p.admission.namespaces)),
+    variable("ADMISSION_SERVICES", "admission.services", "whether tenants' Services stay inside of the cluster", |p| json!(p.admission.services)),
+    variable("ADMISSION_TOKEN_SECRETS", "admission.tokenSecrets", "whether Secrets that hold tokens are refused in tenants", |p| json!(p.admission.token_secrets)),
+    variable("ADMISSION_IDENTITY", "admission.identity", "whether settings and environments that name another tenant are refused", |p| json!(p.admission.identity)),
+    variable("ADMISSION_PRIORITY_CLASSES", "admission.priorityClasses", "whether pods that outrank others are refused in tenants", |p| json!(p.admission.priority_classes)),
+    variable("ADMISSION_ALLOWED_PRIORITY_CLASSES", "admission.allowedPriorityClasses", "list: classes of priority that tenants' pods may have all the same", |p| json!(p.admission.allowed_priority_classes)),
+    variable("ADMISSION_RESERVED_NAMES", "admission.reservedNames", "list: values of a namespace's label `name` that only the namespace of that name wears", |p| json!(p.admission.reserved_names)),
+    variable("ADMISSION_EXEMPT_NAMESPACES", "admission.exemptNamespaces", "list: tenants' namespaces that only the policy about namespaces is in force for", |p| json!(p.admission.exempt_namespaces)),
 ];

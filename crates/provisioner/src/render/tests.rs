@@ -46,6 +46,91 @@ fn manifests_of_the_platform() {
     }
 }
 
+/// The text of a policy's expressions, as one.
+fn expressions(policy: &Value) -> String {
+    policy["spec"]["validations"].to_string()
+}
+
+#[test]
+fn what_admission_lets_through_is_a_setting() {
+    let text = "admission:\n  allowedPriorityClasses: [batch-low]\n  reservedNames: [edge]\n  exemptNamespaces: [ai-agents-old]\n";
+    let settings = Platform::from_yaml(text).unwrap();
+    let manifests = render_platform(&settings, &Templates::embedded_platform()).unwrap();
+    let priority = expressions(&find(&manifests, "validatingadmissionpolicy-priority-classes"));
+    assert!(priority.contains(r#"in [\"batch-low\"]"#), "{priority}");
+    let namespaces = expressions(&find(&manifests, "validatingadmissionpolicy-namespaces"));
+    assert!(namespaces.contains(r#"in [\"edge\"]"#), "{namespaces}");
+    let exempt = |name: &str| {
+        let binding = find(&manifests, &format!("validatingadmissionpolicybinding-{name}"));
+        let selector = &binding["spec"]["matchResources"]["namespaceSelector"];
+        selector["matchExpressions"][1]["values"] == serde_json::json!(["ai-agents-old"])
+    };
+    for name in [
+        "services",
+        "token-secrets",
+        "identity-settings",
+        "identity-workloads",
+        "priority-classes",
+    ] {
+        assert!(exempt(name), "{name}");
+    }
+    // Whoever could name a namespace so would be free to wear any label on it.
+    assert!(!exempt("namespaces"));
+}
+
+#[rstest]
+#[case::namespaces("namespaces", &["namespaces"])]
+#[case::services("services", &["services"])]
+#[case::token_secrets("tokenSecrets", &["token-secrets"])]
+#[case::identity("identity", &["identity-settings", "identity-workloads"])]
+#[case::priority_classes("priorityClasses", &["priority-classes"])]
+fn each_admission_policy_can_be_turned_off_by_itself(#[case] setting: &str, #[case] gone: &[&str]) {
+    let settings = Platform::from_yaml(&format!("admission: {{{setting}: false}}\n")).unwrap();
+    let names = |settings: &Platform| -> Vec<String> {
+        let manifests = render_platform(settings, &Templates::embedded_platform()).unwrap();
+        manifests.into_iter().map(|manifest| manifest.template).collect()
+    };
+    let left = names(&settings);
+    let all = names(&Platform::default()).into_iter();
+    let missing: std::collections::BTreeSet<String> = all.filter(|name| !left.contains(name)).collect();
+    let both = |name: &&str| {
+        [
+            format!("validatingadmissionpolicy-{name}"),
+            format!("validatingadmissionpolicybinding-{name}"),
+        ]
+    };
+    assert_eq!(missing, gone.iter().flat_map(both).collect());
+}
+
+#[test]
+fn every_admission_policy_is_bound_and_every_binding_has_its_policy() {
+    let manifests = render_platform(&Platform::default(), &Templates::embedded_platform()).unwrap();
+    let of_kind = |kind: &str| {
+        manifests
+            .iter()
+            .filter(|it| it.kind.kind == kind)
+            .collect::<Vec<_>>()
+    };
+    let policies: Vec<&str> = of_kind("ValidatingAdmissionPolicy")
+        .iter()
+        .map(|it| it.name())
+        .collect();
+    let bound = of_kind("ValidatingAdmissionPolicyBinding");
+    let bound: Vec<&str> = bound
+        .iter()
+        .map(|it| it.object.data["spec"]["policyName"].as_str().unwrap())
+        .collect();
+    assert_eq!(policies, bound);
+    for manifest in of_kind("ValidatingAdmissionPolicy") {
+        assert_eq!(
+            manifest.object.data["spec"]["failurePolicy"],
+            "Fail",
+            "{}",
+            manifest.name()
+        );
+    }
+}
+
 #[test]
 fn the_example_tenant_file_renders() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tenants/premium.yaml");

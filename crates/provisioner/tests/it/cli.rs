@@ -336,11 +336,11 @@ fn the_platform_is_compared_and_applied_only_when_confirmed() {
         assert_eq!(server.writes(), Vec::<String>::new());
         run(&["apply", "--yes"])
             .code(0)
-            .stdout(difference + "platform is applied: 6 created\n");
+            .stdout(difference + "platform is applied: 18 created\n");
         run(&["diff"]).code(0).stderr(contains("INFO using context test"));
         run(&["apply"])
             .code(0)
-            .stdout(predicate::str::ends_with("platform is applied: 6 unchanged\n"));
+            .stdout(predicate::str::ends_with("platform is applied: 18 unchanged\n"));
     });
 }
 

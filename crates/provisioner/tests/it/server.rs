@@ -88,6 +88,8 @@ pub(crate) struct State {
     version: u64,
     /// Objects that a deletion does not remove at once, by a part of their path.
     pub(crate) sticky: Vec<String>,
+    /// It is one of before 1.30.
+    pub(crate) has_no_admission_policies: bool,
     /// Quotas get no status.
     pub(crate) quota_controller_is_down: bool,
     /// Deployments get this status instead of a complete one.
@@ -431,6 +433,19 @@ impl State {
         if let Some(object) = self.objects.get(path) {
             return (200, object.clone());
         }
+        if path == "/apis/admissionregistration.k8s.io/v1" {
+            return (200, self.admission_resources());
+        }
+        if self.has_no_admission_policies && path.contains("/validatingadmissionpolic") {
+            return (
+                404,
+                status(
+                    404,
+                    "NotFound",
+                    "the server could not find the requested resource",
+                ),
+            );
+        }
         // Collections have even places in /api/v1/namespaces/x/pods, objects odd ones.
         let place = path
             .trim_start_matches("/apis/")
@@ -462,6 +477,23 @@ impl State {
             200,
             json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}),
         )
+    }
+
+    /// The discovery document of admission.
+    fn admission_resources(&self) -> Value {
+        let policies = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
+        let mut kinds = vec!["ValidatingWebhookConfiguration"];
+        if !self.has_no_admission_policies {
+            kinds.extend(policies);
+        }
+        let resources: Vec<Value> = kinds
+            .into_iter()
+            .map(|kind| {
+                let plural = format!("{}s", kind.to_lowercase()).replace("policys", "policies");
+                json!({"name": plural, "singularName": "", "kind": kind, "namespaced": false, "verbs": ["get", "list", "patch"]})
+            })
+            .collect();
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "admissionregistration.k8s.io/v1", "resources": resources})
     }
 
     fn create(&mut self, path: &str, query: &str, body: &Value) -> (u16, Value) {
