@@ -9,6 +9,7 @@
 mod apply;
 mod cli;
 mod delete;
+mod fleet;
 mod platform;
 mod ready;
 mod server;
