@@ -10,6 +10,7 @@ use jiff::SignedDuration;
 use jiff::civil::Date;
 use provisioner::names::ImageReference;
 use provisioner::{Tenant, TenantId};
+use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,7 +47,7 @@ pub(crate) fn invalid(
 }
 
 /// A promise that is known to be broken, and answered for.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Waiver {
     /// The check's id.
@@ -56,11 +57,12 @@ pub struct Waiver {
     /// Who answers for it.
     pub owner: String,
     /// The last day on which it holds.
+    #[schemars(with = "String", extend("format" = "date"))]
     pub expires: Date,
 }
 
 /// One entry of `clusters`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClusterSettings {
     /// The kubeconfig context.
@@ -79,7 +81,7 @@ pub struct ClusterSettings {
 }
 
 /// A host on the internet, for the promise of what tenants reach there.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Internet {
     /// Its address. Behind it runs our agent (`probe serve`), since only an agent gives a nonce back.
@@ -103,22 +105,46 @@ fn internet_ports() -> Vec<u16> {
     INTERNET_PORTS.to_vec()
 }
 
-/// A settings file, or a part of one.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// A settings file, or a part of one: it needs only what differs from the defaults.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
+    /// The test tenants, two at least. Those that are absent are provisioned and removed again; those that exist are used as they are.
     tenants: Option<Vec<String>>,
+    /// A tenant file: what the test tenants are provisioned from, and what their quota is measured against.
     tenant_file: Option<PathBuf>,
+    /// The image of the probe agents.
     agent_image: Option<String>,
+    /// How long a whole run may take, clean-up not included, as in 10m.
     timeout: Option<String>,
+    /// How long removing what a run made may take, as in 2m.
     clean_up_within: Option<String>,
+    /// How long a probe agent, or a tenant's API and worker, may take to start, and a tenant's namespace that is being deleted to go.
     start_within: Option<String>,
+    /// Clusters by name, for `--cluster NAME`. A name that is not here is taken for a kubeconfig context.
     clusters: Option<BTreeMap<String, ClusterSettings>>,
+    /// Promises that are known to be broken, by whom that is answered for, and until when.
     waivers: Option<Vec<Waiver>>,
+    /// A host on the internet on which our agent listens; local clusters bring one of their own.
     internet: Option<Internet>,
+    /// PostgreSQL, as tenants use it.
+    #[schemars(with = "Option<Postgresql>")]
     postgresql: Option<serde_yaml::Value>,
+    /// Redis, as tenants use it.
+    #[schemars(with = "Option<Redis>")]
     redis: Option<serde_yaml::Value>,
+    /// The application's contract: how webhooks are sent, and how it is seen what became of them.
     application: Option<application::ApplicationFile>,
+}
+
+/// The JSON Schema of a settings file.
+pub fn schema() -> serde_json::Value {
+    provisioner::schema::of::<File>("Settings of conformance")
+}
+
+/// Of a section that is put onto the defaults field by field, a file names any part.
+fn any_part(schema: &mut Schema) {
+    schema.remove("required");
 }
 
 /// What flags and environment say.
@@ -382,6 +408,55 @@ pub fn known_check(id: &str) -> Result<&'static dyn check::Check, SettingsError>
 mod tests {
     use super::*;
     use rstest::rstest;
+
+    /// The schema is generated: `UPDATE_DOCS=1 cargo test -p conformance` writes it.
+    #[test]
+    fn the_schema_that_is_checked_in_is_that_of_the_types() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas/conformance.schema.json");
+        let text = provisioner::schema::text(&schema());
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(&path).unwrap_or_default() == text,
+            "schemas/conformance.schema.json is out of date; run UPDATE_DOCS=1 cargo test -p conformance"
+        );
+    }
+
+    fn fits_the_schema(text: &str) -> bool {
+        let (mut compiler, mut schemas) = (boon::Compiler::new(), boon::Schemas::new());
+        compiler.add_resource("memory:schema", schema()).unwrap();
+        let index = compiler.compile("memory:schema", &mut schemas).unwrap();
+        let document: serde_json::Value = serde_yaml::from_str(text).unwrap();
+        schemas.validate(&document, index).is_ok()
+    }
+
+    #[rstest]
+    #[case::defaults(DEFAULTS)]
+    #[case::nothing("{}")]
+    #[case::a_cluster("{clusters: {prod: {context: p, allow: true, allowSharedNamespaces: [database]}}}")]
+    #[case::a_waiver("{waivers: [{check: NET-03, reason: r, owner: o, expires: 2026-12-31}]}")]
+    #[case::a_part("{postgresql: {columns: {text: title}, secret: {name: db}}, redis: {user: app}}")]
+    #[case::an_outcome(
+        "{application: {outcome: {log: true}, secret: {environment: 'KEY_{TENANT}', encoding: hex}}}"
+    )]
+    #[case::internet("{internet: {host: 198.51.100.7}}")]
+    fn settings_that_are_read_fit_the_schema(#[case] text: &str) {
+        assert!(resolved(text, &Overrides::default()).is_ok());
+        assert!(fits_the_schema(text));
+    }
+
+    #[rstest]
+    #[case::unknown_field("{tenant: [a]}")]
+    #[case::unknown_inner_field("{postgresql: {tables: a}}")]
+    #[case::half_a_waiver("{waivers: [{check: NET-03}]}")]
+    #[case::algorithm(
+        "{application: {signature: {header: h, algorithm: md5, encoding: hex, value: a, signed: b}}}"
+    )]
+    fn settings_that_are_refused_do_not_fit_the_schema(#[case] text: &str) {
+        assert!(resolved(text, &Overrides::default()).is_err());
+        assert!(!fits_the_schema(text));
+    }
 
     fn resolved(text: &str, overrides: &Overrides) -> Result<Settings, SettingsError> {
         combine(
