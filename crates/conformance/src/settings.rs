@@ -8,7 +8,9 @@ use crate::check;
 use crate::names::INTERNET_PORTS;
 use jiff::SignedDuration;
 use jiff::civil::Date;
+use provisioner::fleet::Selection;
 use provisioner::names::ImageReference;
+use provisioner::tenant::Tiers;
 use provisioner::{Tenant, TenantId};
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
@@ -113,6 +115,8 @@ struct File {
     tenants: Option<Vec<String>>,
     /// A tenant file: what the test tenants are provisioned from, and what their quota is measured against.
     tenant_file: Option<PathBuf>,
+    /// A tiers file: tiers besides `standard` and `premium`, or in their place, as for `provisioner apply --tiers`.
+    tiers_file: Option<PathBuf>,
     /// The image of the probe agents.
     agent_image: Option<String>,
     /// How long a whole run may take, clean-up not included, as in 10m.
@@ -267,7 +271,7 @@ fn combine(
     Ok(Settings {
         cluster_name: cluster.to_owned(),
         cluster: entry,
-        tenants: tenants(&ids, file.tenant_file.as_deref())?,
+        tenants: tenants(&ids, file.tenant_file.as_deref(), &tiers(file.tiers_file)?)?,
         agent_image: image(agent_image)?,
         timeout: duration("timeout", &timeout)?,
         clean_up_within: duration("cleanUpWithin", &clean_up_within)?,
@@ -337,7 +341,18 @@ fn image(name: String) -> Result<String, SettingsError> {
         .map_err(|error| invalid("agentImage", error.to_string(), hint))
 }
 
-fn tenants(ids: &[String], file: Option<&Path>) -> Result<Vec<Tenant>, SettingsError> {
+fn tiers(file: Option<PathBuf>) -> Result<Tiers, SettingsError> {
+    let selection = Selection {
+        tiers: file,
+        ..Selection::default()
+    };
+    let hint = "docs/tenants.md describes tiers files; tiersFile in the settings names it";
+    selection
+        .all_tiers()
+        .map_err(|error| invalid("tiersFile", error.to_string(), hint))
+}
+
+fn tenants(ids: &[String], file: Option<&Path>, tiers: &Tiers) -> Result<Vec<Tenant>, SettingsError> {
     let hint = "name two or more tenants, all different: --tenants test-tenant-a,test-tenant-b";
     let mut tenants: Vec<Tenant> = Vec::new();
     for id in ids {
@@ -347,8 +362,8 @@ fn tenants(ids: &[String], file: Option<&Path>) -> Result<Vec<Tenant>, SettingsE
             return Err(invalid("tenants", format!("{id} twice"), hint));
         }
         tenants.push(match file {
-            Some(path) => from_file(path, id)?,
-            None => Tenant::standard(id),
+            Some(path) => from_file(path, tiers, id)?,
+            None => tiers.standard(id),
         });
     }
     if tenants.len() < 2 {
@@ -361,8 +376,8 @@ fn tenants(ids: &[String], file: Option<&Path>) -> Result<Vec<Tenant>, SettingsE
     Ok(tenants)
 }
 
-fn from_file(path: &Path, id: TenantId) -> Result<Tenant, SettingsError> {
-    let hint = "docs/templates.md describes tenant files";
+fn from_file(path: &Path, tiers: &Tiers, id: TenantId) -> Result<Tenant, SettingsError> {
+    let hint = "docs/tenants.md describes tenant files";
     let place = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
         invalid(
@@ -371,8 +386,9 @@ fn from_file(path: &Path, id: TenantId) -> Result<Tenant, SettingsError> {
             "check tenantFile in the settings",
         )
     })?;
-    let mut tenant: Tenant =
-        Tenant::from_yaml(&text).map_err(|error| invalid(&place, error.to_string(), hint))?;
+    let mut tenant = tiers
+        .fitting_tenant(&text)
+        .map_err(|error| invalid(&place, error.to_string(), hint))?;
     tenant.id = id;
     Ok(tenant)
 }
@@ -513,6 +529,38 @@ mod tests {
         let error = resolved(file, &Overrides::default()).unwrap_err();
         assert!(error.to_string().contains(problem), "{error}");
         assert!(!error.hint.is_empty());
+    }
+
+    #[test]
+    fn tenants_have_the_values_of_their_file_and_of_its_tier() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let tiers = write(
+            "tiers.yaml",
+            "tiers: {gold: {quota: {pods: 44}}, standard: {quota: {pods: 12}}}",
+        );
+        let tenant = write("tenant.yaml", "id: any\ntier: gold");
+        let pods =
+            |text: &str| resolved(text, &Overrides::default()).map(|settings| settings.tenants[1].quota.pods);
+        let both = format!("{{tenantFile: {tenant}, tiersFile: {tiers}}}");
+        assert_eq!(pods(&both).unwrap(), 44);
+        assert_eq!(pods(&format!("{{tiersFile: {tiers}}}")).unwrap(), 12);
+        let error = pods(&format!("{{tenantFile: {tenant}}}")).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("tier gold does not exist; there are: premium, standard"),
+            "{error}"
+        );
+        let error = pods("{tiersFile: /does/not/exist}").unwrap_err().to_string();
+        assert!(
+            error.starts_with("tiersFile: read tiers file /does/not/exist: No such file"),
+            "{error}"
+        );
     }
 
     #[test]
