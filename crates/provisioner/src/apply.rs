@@ -10,8 +10,9 @@ pub(crate) mod plan;
 
 pub use conflict::Conflict;
 
-use crate::calls::{self, CallError, Calls, Cause};
+use crate::calls::{self, CallError, Calls};
 use crate::credentials;
+use crate::hardening;
 use crate::kinds::Phase;
 use crate::manifest::{Manifest, ObjectRef};
 use crate::names::TenantId;
@@ -22,6 +23,8 @@ use futures::FutureExt;
 use kube::Client;
 use objects::{Objects, Owner};
 use plan::{Action, Plan};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -136,8 +139,7 @@ impl ApplyError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Foreign { .. } => Some(
-                "choose another tenant id; taking over a namespace that somebody made by hand is what `provisioner adopt` is for, in a coming version"
-                    .to_owned(),
+                "choose another tenant id; or, where somebody made it by hand for this tenant, take it over: provisioner adopt shows what that changes, and asks".to_owned(),
             ),
             Self::Terminating { namespace, .. } => Some(format!(
                 "`kubectl get namespace {namespace} -o jsonpath='{{.status.conditions}}'` says what holds it; then apply again"
@@ -159,7 +161,7 @@ impl ApplyError {
     }
 }
 
-/// Brings the tenant's namespace to what the manifests say.
+/// Brings the tenant's namespace to what the manifests say. What a namespace was adopted without ([`hardening`]) stays left out.
 ///
 /// # Errors
 /// See [`ApplyError`]. After a conflict or a refusal by ownership nothing was changed; after other errors the same call again
@@ -173,13 +175,20 @@ pub async fn apply(
 ) -> Result<Applied, ApplyError> {
     let calls = Calls::new(options.patience, progress);
     let objects = Objects::new(client, &calls, Owner::Tenant(tenant), options.force_conflicts);
-    let plan = loop {
-        if settle_ownership(client, &calls, tenant).await? {
-            break plan::settle(&objects, plan::look(&objects, manifests).await?).await?;
+    let found = loop {
+        let found = settle_ownership(client, &calls, tenant).await?;
+        if found.is_some() || made_namespace(&objects, manifests).await? {
+            break found;
         }
-        if made_namespace(&objects, manifests).await? {
-            break Plan::fresh(manifests);
-        }
+    };
+    let manifests = match &found {
+        Some(annotations) => hardening::honour(manifests, annotations),
+        None => Cow::Borrowed(manifests),
+    };
+    let manifests = manifests.as_ref();
+    let plan = match found {
+        Some(_) => plan::settle(&objects, plan::look(&objects, manifests).await?).await?,
+        None => Plan::fresh(manifests),
     };
     let applied = carry_out(&objects, plan).await?;
     if let Some(deadline) = options.readiness {
@@ -194,18 +203,24 @@ pub async fn apply(
     Ok(applied)
 }
 
-/// Whether the namespace exists, and is ours; waits for one that is on its way out.
-async fn settle_ownership(client: &Client, calls: &Calls<'_>, tenant: &TenantId) -> Result<bool, ApplyError> {
+/// The annotations of the namespace, where it exists and is ours; waits for one that is on its way out.
+async fn settle_ownership(
+    client: &Client,
+    calls: &Calls<'_>,
+    tenant: &TenantId,
+) -> Result<Option<BTreeMap<String, String>>, ApplyError> {
     let started = Instant::now();
     let namespace = tenant.namespace();
     let mut told = false;
     loop {
         match ownership::look(calls, client, tenant).await? {
-            Ownership::Absent => return Ok(false),
+            Ownership::Absent => return Ok(None),
             Ownership::Foreign { why } => return Err(ApplyError::Foreign { namespace, why }),
             Ownership::Ours {
-                terminating: false, ..
-            } => return Ok(true),
+                terminating: false,
+                annotations,
+                ..
+            } => return Ok(Some(annotations)),
             Ownership::Ours { .. } if Instant::now() > calls.deadline() => {
                 return Err(ApplyError::Terminating {
                     namespace,
@@ -306,11 +321,8 @@ async fn generate_credentials(objects: &Objects<'_>, manifest: &Manifest) -> Res
     if manifest.kind.kind != "Secret" {
         return Ok(false);
     }
-    let keys = credentials::wanted(&manifest.object).map_err(|problem| CallError {
-        what: format!("generate credentials in {}", manifest.reference()),
-        tried_for: None,
-        cause: Cause::Unsent(format!("it {problem}")),
-    })?;
+    let keys =
+        credentials::wanted(&manifest.object).map_err(|problem| credentials::unusable(manifest, &problem))?;
     if keys.is_empty() {
         return Ok(false);
     }
