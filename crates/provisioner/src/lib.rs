@@ -11,6 +11,7 @@ mod credentials;
 pub mod delete;
 pub mod diff;
 pub mod fit;
+pub mod fleet;
 pub mod generate;
 pub mod hardening;
 pub mod kinds;
