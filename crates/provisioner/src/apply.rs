@@ -139,7 +139,7 @@ impl ApplyError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Foreign { .. } => Some(
-                "choose another tenant id; or, where somebody made it by hand for this tenant, take it over: provisioner adopt shows what that changes, and asks".to_owned(),
+                "choose another tenant id; or, where somebody made it by hand for this tenant, take it over: `provisioner adopt` shows what that changes, and asks".to_owned(),
             ),
             Self::Terminating { namespace, .. } => Some(format!(
                 "`kubectl get namespace {namespace} -o jsonpath='{{.status.conditions}}'` says what holds it; then apply again"

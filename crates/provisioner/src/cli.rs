@@ -1,14 +1,18 @@
 //! The command line: what may be said, and its help; each command has a file of its own, and what several of them take is here.
 //! What is done is in [`crate::commands`].
 
+mod adopt;
 mod apply;
 mod delete;
+mod diff;
 mod generate;
 mod platform;
 
-pub(crate) use apply::ApplyArgs;
+pub(crate) use adopt::AdoptArgs;
+pub(crate) use apply::{ApplyArgs, DryRun};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use delete::DeleteArgs;
+pub(crate) use diff::DiffArgs;
 pub(crate) use generate::GenerateArgs;
 pub(crate) use platform::{
     PlatformApplyArgs, PlatformArgs, PlatformCommand, PlatformDiffArgs, PlatformSettingsArgs,
@@ -22,6 +26,8 @@ const EXAMPLES: &str = "\
 Examples:
   provisioner apply --tenant-id acme-corp
   provisioner apply -f fixtures/tenants/premium.yaml --context staging
+  provisioner diff --tenant-id acme-corp
+  provisioner adopt --tenant-id acme-corp --harden limitrange
   provisioner generate --tenant-id acme-corp
   provisioner delete --tenant-id acme-corp --yes
   provisioner delete --tenant-id acme-corp --purge-data
@@ -29,8 +35,9 @@ Examples:
 
 Exit codes:
   0  done; for apply: everything is as the templates say, and ready
-  1  failed: refused, in conflict, not ready in time, or the cluster did not answer; for platform diff: something differs
+  1  failed: refused, in conflict, not ready in time, or the cluster did not answer; for diff: something differs
   2  the command line, tenant file, templates or kubeconfig cannot be used
+  3  for diff: it could not be found out
 
 Logs go to stderr, results to stdout. RUST_LOG filters the logs.";
 
@@ -64,6 +71,8 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Apply(ApplyArgs),
+    Diff(DiffArgs),
+    Adopt(AdoptArgs),
     Delete(DeleteArgs),
     Generate(GenerateArgs),
     Platform(PlatformArgs),

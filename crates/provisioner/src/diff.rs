@@ -38,11 +38,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+/// Where extras are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extras {
+    /// Nowhere: only what an apply would change is found out.
+    Nowhere,
+    /// In the tenant's namespace.
+    InNamespace,
+    /// There and among the cluster's bindings, which takes the right to list `clusterrolebindings`; platform admins do not have it.
+    InCluster,
+}
+
 /// How to compare.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Look at the cluster's bindings too, which takes the right to list `clusterrolebindings`; platform admins do not have it.
-    pub cluster_bindings: bool,
+    /// Where extras are looked for.
+    pub extras: Extras,
     /// How long passing failures (429, 5xx, lost connections) are ridden out.
     pub patience: Duration,
 }
@@ -50,7 +61,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            cluster_bindings: true,
+            extras: Extras::InCluster,
             patience: ApplyOptions::default().patience,
         }
     }
@@ -61,7 +72,7 @@ impl Default for Options {
 #[serde(rename_all = "camelCase")]
 pub struct Difference {
     /// The tenant.
-    pub tenant: TenantId,
+    pub id: TenantId,
     /// Its namespace.
     pub namespace: String,
     /// Every object: those of the templates in the order in which they are applied, then those to be pruned.
@@ -89,11 +100,16 @@ impl Difference {
         self.objects.iter().all(|it| it.state == State::Same)
     }
 
+    /// Whether fields are somebody else's, so that an apply refuses unless conflicts are forced.
+    #[must_use]
+    pub fn is_in_conflict(&self) -> bool {
+        self.objects.iter().any(|it| it.state.is_in_conflict())
+    }
+
     /// How many objects an apply would create, change and delete, and how many of those to change have fields that others hold: then
     /// it refuses, unless conflicts are forced.
-    fn counts(&self) -> [(usize, &'static str); 5] {
+    fn counts(&self) -> [(usize, &'static str); 6] {
         let count = |is: fn(&State) -> bool| self.objects.iter().filter(|it| is(&it.state)).count();
-        let in_conflict = |state: &State| state.changes().iter().any(|change| change.manager.is_some());
         [
             (count(|state| matches!(state, State::Create)), "to create"),
             (
@@ -101,10 +117,14 @@ impl Difference {
                 "to change",
             ),
             (
-                count(in_conflict),
+                count(State::is_in_conflict),
                 "in conflict with others: apply refuses these without --force-conflicts",
             ),
             (count(|state| matches!(state, State::Prune)), "to prune"),
+            (
+                count(|state| matches!(state, State::Refused { .. })),
+                "refused by the API server",
+            ),
             (
                 self.extras.len(),
                 "of others that widen: apply leaves these alone",
@@ -139,9 +159,26 @@ pub async fn tenant(
         Ownership::Ours { annotations, .. } => annotations,
     };
     let manifests = hardening::honour(manifests, &annotations);
+    let left_out = Hardened::of(&annotations).map(|hardened| hardened.left_out());
     let objects = Objects::new(client, &calls, Owner::Tenant(tenant), false);
-    let look = Box::pin(plan::look(&objects, &manifests));
-    let around = Box::pin(extras::look(client, &calls, &namespace, options));
+    let difference = compare(client, &objects, &manifests, tenant, options).await?;
+    Ok(Difference {
+        left_out: left_out.unwrap_or_default(),
+        ..difference
+    })
+}
+
+/// The same of a namespace that exists, whoever's it is.
+pub(crate) async fn compare(
+    client: &Client,
+    objects: &Objects<'_>,
+    manifests: &[Manifest],
+    tenant: &TenantId,
+    options: &Options,
+) -> Result<Difference, ApplyError> {
+    let namespace = tenant.namespace();
+    let look = Box::pin(plan::look(objects, manifests));
+    let around = Box::pin(extras::look(client, objects.calls, &namespace, options.extras));
     let (look, around) = futures::future::try_join(look, around).await?;
     let Look { tried, leftovers } = look;
     let pruned: Vec<ObjectRef> = leftovers.into_iter().map(|it| it.reference).collect();
@@ -153,20 +190,19 @@ pub async fn tenant(
     let mut compared = Vec::new();
     for one in tried {
         let object = one.manifest.reference();
-        let (state, _) = objects::compare(&objects, one, |_| None).await?;
+        let (state, _) = objects::compare(objects, one, |_| None).await?;
         compared.push(ObjectDifference { object, state });
     }
     compared.extend(pruned.into_iter().map(|object| ObjectDifference {
         object,
         state: State::Prune,
     }));
-    let left_out = Hardened::of(&annotations).map(|hardened| hardened.left_out());
     Ok(Difference {
-        tenant: tenant.clone(),
+        id: tenant.clone(),
         namespace,
         objects: compared,
-        extras: around.extras(&manifests, &known),
-        left_out: left_out.unwrap_or_default(),
+        extras: around.extras(manifests, &known),
+        left_out: Vec::new(),
         looked_at: around.counts(),
         unseen: around.unseen,
     })
@@ -179,7 +215,7 @@ fn absent(manifests: &[Manifest], tenant: &TenantId) -> Difference {
         state: State::Create,
     };
     Difference {
-        tenant: tenant.clone(),
+        id: tenant.clone(),
         namespace: tenant.namespace(),
         objects: manifests.iter().map(create).collect(),
         extras: Vec::new(),
@@ -189,25 +225,32 @@ fn absent(manifests: &[Manifest], tenant: &TenantId) -> Difference {
     }
 }
 
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Difference {
+    /// All but the last line, which says what follows.
+    pub(crate) fn show_details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         objects::show(&self.objects, f)?;
-        self.extras.iter().try_for_each(|extra| extra.fmt(f))?;
+        self.extras.iter().try_for_each(|extra| write!(f, "{extra}"))?;
         for hardening in &self.left_out {
             writeln!(
                 f,
-                "left out {hardening}: the namespace was adopted without it, so {}",
+                "left out {hardening}: the namespace is adopted without it, so {}",
                 hardening.without()
             )?;
             writeln!(
                 f,
                 "         provisioner adopt --tenant-id {} --harden {hardening} adds it",
-                self.tenant
+                self.id
             )?;
         }
-        for what in &self.unseen {
-            writeln!(f, "unseen   {what}")?;
-        }
+        self.unseen
+            .iter()
+            .try_for_each(|what| writeln!(f, "unseen   {what}"))
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.show_details(f)?;
         let counts: Vec<String> = self
             .counts()
             .iter()

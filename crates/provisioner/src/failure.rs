@@ -3,7 +3,8 @@
 use provisioner::fleet::SelectionError;
 use provisioner::generate::GenerateError;
 use provisioner::{
-    ApplyError, CallError, ConnectError, DeleteError, NotReady, RegistrationError, RenderError, TemplateError,
+    AdoptError, ApplyError, CallError, ConnectError, DeleteError, NotReady, RegistrationError, RenderError,
+    TemplateError,
 };
 use std::error::Error;
 
@@ -20,11 +21,18 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn usage(error: impl Into<Box<dyn Error>>, hint: &str) -> Self {
+        Self {
+            code: USAGE,
+            ..Self::failed(error, hint)
+        }
+    }
+
+    pub(crate) fn failed(error: impl Into<Box<dyn Error>>, hint: &str) -> Self {
         let hint = (!hint.is_empty()).then(|| hint.to_owned());
         Self {
             error: error.into(),
             hint,
-            code: USAGE,
+            code: FAILED,
         }
     }
 
@@ -64,6 +72,7 @@ macro_rules! failures {
 
 failures! {
     ApplyError, FAILED, ApplyError::hint;
+    AdoptError, FAILED, AdoptError::hint;
     DeleteError, FAILED, DeleteError::hint;
     CallError, FAILED, CallError::hint;
     NotReady, FAILED, NotReady::hint;

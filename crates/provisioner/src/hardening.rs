@@ -210,7 +210,7 @@ fn named(word: &str) -> Result<Hardening, UnknownHardening> {
         .ok_or_else(|| UnknownHardening(word.to_owned()))
 }
 
-/// Reads names divided by commas, or `all`.
+/// Reads names divided by commas, `all` or `none`.
 impl FromStr for Hardened {
     type Err = UnknownHardening;
 
@@ -220,6 +220,7 @@ impl FromStr for Hardened {
             let hardened = hardened?;
             Ok(match word {
                 ALL => Self::All,
+                NONE => hardened,
                 word => hardened.with(&Self::Only(BTreeSet::from([named(word)?]))),
             })
         })
@@ -284,6 +285,7 @@ mod tests {
 
     #[rstest]
     #[case::none("", "none")]
+    #[case::said("none", "none")]
     #[case::in_their_order("limitrange,pod-security", "pod-security,limitrange")]
     #[case::spaces(" limitrange , internet-except", "limitrange,internet-except")]
     #[case::all("pod-security,all", "all")]

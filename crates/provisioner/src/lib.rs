@@ -4,6 +4,7 @@
 //! [`render`]ed into [`Manifest`]s. The thin one carries them to a cluster: [`connect`], [`apply`],
 //! [`wait_ready`], [`delete`]; [`registration`] makes it known to PostgreSQL and Redis. What all tenants share has the same halves: [`Platform`], [`render_platform`], [`platform`]. Whether tenants are isolated from each other is left to `conformance`.
 
+pub mod adopt;
 pub mod apply;
 pub mod calls;
 pub mod cluster;
@@ -30,6 +31,7 @@ pub mod tenant;
 pub mod variables;
 mod yaml;
 
+pub use adopt::{AdoptError, adopt};
 pub use apply::{Applied, ApplyError, ApplyOptions, Conflict, apply};
 pub use calls::CallError;
 pub use cluster::{ConnectError, ConnectOptions, Connection, client_with_token, connect};

@@ -1,7 +1,7 @@
 //! `provisioner apply`.
 
-use super::{Prepared, open, prepare};
-use crate::cli::{ApplyArgs, OutputFormat};
+use super::{Prepared, diff, open, prepare};
+use crate::cli::{ApplyArgs, DryRun, OutputFormat};
 use crate::console::{self, Log};
 use crate::failure::Failure;
 use provisioner::{
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How long PostgreSQL and Redis are tried for.
-const REGISTER_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const REGISTER_WITHIN: Duration = Duration::from_secs(30);
 
 /// What became of one tenant.
 #[derive(Serialize)]
@@ -33,6 +33,13 @@ pub(super) async fn run(args: ApplyArgs) -> Result<(), Failure> {
         tenants: Vec<Outcome>,
     }
     let prepared = prepare(args.selection)?;
+    match args.dry_run {
+        Some(DryRun::Client) => return diff::client(&prepared, args.output.output),
+        Some(DryRun::Server) => {
+            return diff::server(args.cluster, &prepared, args.force_conflicts, args.output.output).await;
+        }
+        None => {}
+    }
     let connection = open(args.cluster).await?;
     let options = ApplyOptions {
         force_conflicts: args.force_conflicts,
@@ -87,7 +94,7 @@ async fn apply_one(
     })
 }
 
-fn write(root: &Path, tenant: &Tenant, manifests: &[Manifest]) -> Result<(), Failure> {
+pub(super) fn write(root: &Path, tenant: &Tenant, manifests: &[Manifest]) -> Result<(), Failure> {
     let files = generate(root, &tenant.id, manifests)?;
     tracing::info!(
         "generated {} manifests in {}",

@@ -1,7 +1,8 @@
 //! What others put into a tenant's namespace, or bind to it, that makes the tenant less isolated. Looks at what is there; what it opens is
 //! found out without a client.
 
-use super::{Options, bindings, policies};
+use super::objects::kubectl_delete;
+use super::{Extras, bindings, policies};
 use crate::calls::{CallError, Calls, Cause};
 use crate::kinds::{self, Kind, Scope};
 use crate::manifest::{Manifest, ObjectRef};
@@ -69,12 +70,14 @@ pub(super) async fn look(
     client: &Client,
     calls: &Calls<'_>,
     namespace: &str,
-    options: &Options,
+    extras: Extras,
 ) -> Result<Around, CallError> {
-    let in_namespace = kinds::TENANT.iter().filter(|kind| OPENING.contains(&kind.kind));
+    let in_namespace = kinds::TENANT
+        .iter()
+        .filter(|kind| extras != Extras::Nowhere && OPENING.contains(&kind.kind));
     let in_cluster = kinds::PLATFORM
         .iter()
-        .filter(|kind| kind.kind == "ClusterRoleBinding" && options.cluster_bindings);
+        .filter(|kind| extras == Extras::InCluster && kind.kind == "ClusterRoleBinding");
     let lists = in_namespace.chain(in_cluster).map(|kind| {
         let kind: &'static Kind = kind;
         async move {
@@ -191,22 +194,14 @@ fn policy(object: &DynamicObject) -> Option<NetworkPolicy> {
 }
 
 fn extra(object: ObjectRef, live: &DynamicObject, opens: Vec<String>, is_ours: bool) -> Extra {
-    let place = object
-        .namespace
-        .as_ref()
-        .map(|namespace| format!(" -n {namespace}"));
-    let place = place.unwrap_or_default();
-    let (kind, name) = (object.kind.to_lowercase(), &object.name);
+    let delete = kubectl_delete(&object);
     let remedy = if is_ours {
-        format!(
-            "take that out: kubectl edit {kind} {name}{place}; or, if it is meant, say it in a template (--templates)"
-        )
+        let edit = delete.replacen("delete", "edit", 1);
+        format!("take that out: {edit}; or, if it is meant, say it in a template (--templates)")
     } else if object.namespace.is_none() {
-        format!("unless a cluster administrator means it: kubectl delete {kind} {name}")
+        format!("unless a cluster administrator means it: {delete}")
     } else {
-        format!(
-            "unless it is meant: kubectl delete {kind} {name}{place}; if it is, make it a template (--templates)"
-        )
+        format!("unless it is meant: {delete}; if it is, make it a template (--templates)")
     };
     Extra {
         opens,

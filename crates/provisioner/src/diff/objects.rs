@@ -5,6 +5,7 @@ use crate::apply::ApplyError;
 use crate::apply::conflict;
 use crate::apply::objects::Objects;
 use crate::apply::plan::{self, Tried};
+use crate::calls::CallError;
 use crate::credentials;
 use crate::manifest::{Manifest, ObjectRef};
 use kube::core::DynamicObject;
@@ -40,6 +41,11 @@ pub enum State {
     Same,
     /// It is ours, and the templates no longer contain it.
     Prune,
+    /// The API server refuses what the templates say of it, as with a field that cannot be changed once it is set.
+    Refused {
+        /// Its words.
+        why: String,
+    },
 }
 
 impl State {
@@ -48,8 +54,14 @@ impl State {
     pub fn changes(&self) -> &[FieldChange] {
         match self {
             Self::Change(changes) | Self::Foreign { changes, .. } => changes,
-            Self::Create | Self::Same | Self::Prune => &[],
+            Self::Create | Self::Same | Self::Prune | Self::Refused { .. } => &[],
         }
+    }
+
+    /// Whether a field is somebody else's.
+    #[must_use]
+    pub fn is_in_conflict(&self) -> bool {
+        self.changes().iter().any(|change| change.manager.is_some())
     }
 }
 
@@ -68,12 +80,14 @@ pub(crate) async fn compare(
         Ok(wanted) => (wanted, Vec::new()),
         Err(failure) if failure.is_conflict() => {
             let managers = conflict::managers(&failure);
-            let forced = objects.try_force(manifest).await;
-            (forced.map_err(|failure| failure.error)?, managers)
+            match objects.try_force(manifest).await {
+                Ok(wanted) => (wanted, managers),
+                Err(failure) => return refused(failure.error),
+            }
         }
         // Its role is about to be made.
         Err(failure) if failure.lacks_role() => return Ok((State::Create, None)),
-        Err(failure) => return Err(failure.error.into()),
+        Err(failure) => return refused(failure.error),
     };
     let Some(live) = live else {
         return Ok((State::Create, Some(wanted)));
@@ -88,6 +102,18 @@ pub(crate) async fn compare(
         None => State::Change(changes),
     };
     Ok((state, Some(wanted)))
+}
+
+/// What the API server finds invalid is found out, other failures are none of the object's:
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run> validates as a write does.
+fn refused(error: CallError) -> Result<(State, Option<DynamicObject>), ApplyError> {
+    match error.status().filter(|status| status.code == 422) {
+        Some(status) => {
+            let why = status.message.clone();
+            Ok((State::Refused { why }, None))
+        }
+        None => Err(error.into()),
+    }
 }
 
 /// The fields that differ, without what must not be shown.
@@ -130,6 +156,20 @@ fn ungenerated(manifest: &Manifest, live: &DynamicObject) -> Result<Vec<FieldCha
         .collect())
 }
 
+/// The command that removes the object.
+pub(crate) fn kubectl_delete(object: &ObjectRef) -> String {
+    let place = object
+        .namespace
+        .as_ref()
+        .map(|namespace| format!(" -n {namespace}"));
+    let kind = object.kind.to_lowercase();
+    format!(
+        "kubectl delete {kind} {}{}",
+        object.name,
+        place.unwrap_or_default()
+    )
+}
+
 /// The objects as text, each with the fields that differ.
 pub(crate) fn show(objects: &[ObjectDifference], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     objects.iter().try_for_each(|one| show_one(one, f))
@@ -142,10 +182,19 @@ fn show_one(one: &ObjectDifference, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         State::Foreign { .. } => "foreign",
         State::Same => "same",
         State::Prune => "prune",
+        State::Refused { .. } => "refused",
     };
     writeln!(f, "{word:<8} {}", one.object)?;
     match &one.state {
         State::Foreign { why, .. } => writeln!(f, "         it exists and is not ours: {why}")?,
+        State::Refused { why } => {
+            let delete = kubectl_delete(&one.object);
+            writeln!(f, "         the API server refuses what the templates say: {why}")?;
+            writeln!(
+                f,
+                "         where a field of it cannot be changed: {delete}; apply makes it anew"
+            )?;
+        }
         State::Change(changes) if changes.is_empty() => {
             writeln!(
                 f,

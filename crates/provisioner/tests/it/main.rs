@@ -6,9 +6,11 @@
     reason = "tests, whose helpers clippy does not know as such"
 )]
 
+mod adopt;
 mod apply;
 mod cli;
 mod delete;
+mod diff;
 mod platform;
 mod ready;
 mod server;
