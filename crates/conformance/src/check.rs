@@ -36,6 +36,7 @@ mod net_18;
 mod pg_01;
 mod pg_02;
 mod pg_04;
+mod prov_05;
 mod prov_13;
 pub(crate) mod prov_14;
 mod quo_01;
@@ -83,6 +84,7 @@ pub const ALL: &[&dyn Check] = &[
     &app_08::App08,
     &app_09::App09,
     &app_17::App17,
+    &prov_05::Prov05,
     &prov_13::Prov13,
     &prov_14::Prov14,
 ];

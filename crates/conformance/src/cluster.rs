@@ -372,6 +372,7 @@ const OWN: &[(&str, &str, &[&str])] = &[
 
 /// What single checks need beside that: the check, and what it needs. A run goes on without.
 pub const OPTIONAL: &[(&str, &str)] = &[
+    ("PROV-05", "list on clusterrolebindings"),
     ("RBAC-15", "impersonate on users and groups"),
     (
         "APP-*",
