@@ -184,7 +184,7 @@ fn hardened(live: &DynamicObject, harden: &Hardened) -> Option<Hardened> {
 /// Adds who else set what, and to what changes what goes with kubectl's ownership.
 async fn find_managers(objects: &Objects<'_>, adoption: &mut Adoption) -> Result<(), AdoptError> {
     for (manifest, compared) in adoption.manifests.iter().zip(&mut adoption.difference.objects) {
-        if matches!(compared.state, State::Create | State::Refused { .. }) {
+        if compared.state == State::Create {
             continue;
         }
         let Some(live) = objects.get(manifest).await? else {
@@ -194,6 +194,13 @@ async fn find_managers(objects: &Objects<'_>, adoption: &mut Adoption) -> Result
         let others = handover::others(&before);
         if !others.is_empty() {
             adoption.managers.push((manifest.reference(), others));
+        }
+        if let State::Refused { why } = &compared.state {
+            // What kubectl wrote beside what the templates say may not go together, and will not be together.
+            if !is_for_good(why) && handover::received(manifest, &before).is_some() {
+                compared.state = State::Change(vec![whole(manifest, &live)]);
+            }
+            continue;
         }
         let wanted = objects
             .try_force(manifest)
@@ -216,6 +223,25 @@ async fn find_managers(objects: &Objects<'_>, adoption: &mut Adoption) -> Result
         }
     }
     Ok(())
+}
+
+/// Whether the API server refuses it whatever else becomes of the object. Validation says so in these words, for selectors, types and
+/// `roleRef` (<https://kubernetes.io/docs/reference/access-authn-authz/rbac/#clusterrolebinding-example>).
+fn is_for_good(why: &str) -> bool {
+    ["immutable", "cannot change", "may not change"]
+        .into_iter()
+        .any(|words| why.contains(words))
+}
+
+/// The object's specification as one field.
+fn whole(manifest: &Manifest, live: &DynamicObject) -> FieldChange {
+    let of = |object: &DynamicObject| object.data.get("spec").cloned();
+    FieldChange {
+        path: ".spec".to_owned(),
+        on_cluster: of(live),
+        in_template: of(&manifest.object),
+        manager: None,
+    }
 }
 
 fn refuse(adoption: Adoption) -> Result<Adoption, AdoptError> {

@@ -85,11 +85,7 @@ async fn judge(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError>
             observed: observed(&found),
         });
     }
-    let controls = match strict {
-        Ok(strict) => controls(&manifests, &found, &strict),
-        Err(error) => return Err(error),
-    };
-    let proven = match prove(&controls) {
+    let proven = match prove(&controls(&manifests, &found, &strict?)) {
         Ok(proven) => proven,
         Err(unproven) => return Ok(Verdict::inconclusive(unproven.to_string())),
     };

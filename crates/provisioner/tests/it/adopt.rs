@@ -167,6 +167,17 @@ fn an_object_that_cannot_become_ours_has_to_go_first() {
 }
 
 #[test]
+fn what_only_does_not_go_together_with_what_goes_is_no_obstacle() {
+    with_namespace(&json!({}), |server, directory| {
+        let invalid = status(422, "Invalid", "spec.ports[0].name: Required value");
+        server.script("PATCH", "/services/ai-agents-api", 1, 422, invalid);
+        run(server, directory, &["adopt", "--yes"])
+            .code(0)
+            .stdout(contains("change   Service ai-agents-api in ai-agents-acme\n         .spec: on the cluster {\"type\":\"NodePort\"}, in the template {"));
+    });
+}
+
+#[test]
 fn an_unknown_hardening_lists_those_that_exist() {
     with_namespace(&json!({}), |server, directory| {
         run(server, directory, &["adopt", "--harden", "psa"])
