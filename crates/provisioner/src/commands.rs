@@ -1,8 +1,10 @@
 //! What each subcommand does: settings into library calls, outcomes into results; each command has a file of its own, and what
 //! several of them do is here.
 
+mod adopt;
 mod apply;
 mod delete;
+mod diff;
 mod generate;
 mod list;
 mod platform;
@@ -21,6 +23,8 @@ use std::process::ExitCode;
 pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let done = match cli.command {
         Command::Apply(args) => apply::run(args).await,
+        Command::Diff(args) => return diff::run(args).await,
+        Command::Adopt(args) => adopt::run(args).await,
         Command::Delete(args) => delete::run(args).await,
         Command::Generate(args) => generate::run(args),
         Command::List(args) => list::run(args).await,

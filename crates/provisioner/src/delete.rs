@@ -85,7 +85,7 @@ impl DeleteError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Foreign { .. } => Some(
-                "delete it by hand if it is to go; taking over a namespace is what `provisioner adopt` is for, in a coming version"
+                "delete it by hand if it is to go; or take it over first: `provisioner adopt`"
                     .to_owned(),
             ),
             Self::Call(error) => error.hint(),

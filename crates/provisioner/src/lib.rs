@@ -5,14 +5,17 @@
 //! [`wait_ready`], [`delete`]; [`registration`] makes it known to PostgreSQL and Redis. What all tenants share has the same halves: [`Platform`], [`render_platform`], [`platform`]. Whether tenants are isolated from each other is left to `conformance`.
 
 pub mod admission;
+pub mod adopt;
 pub mod apply;
 pub mod calls;
 pub mod cluster;
 mod credentials;
 pub mod delete;
+pub mod diff;
 pub mod fit;
 pub mod fleet;
 pub mod generate;
+pub mod hardening;
 pub mod kinds;
 pub mod labels;
 pub mod list;
@@ -32,11 +35,13 @@ pub mod tenant;
 pub mod variables;
 mod yaml;
 
+pub use adopt::{AdoptError, adopt};
 pub use apply::{Applied, ApplyError, ApplyOptions, Conflict, apply};
 pub use calls::CallError;
 pub use cluster::{ConnectError, ConnectOptions, Connection, client_with_token, connect};
 pub use delete::{DeleteError, DeleteOptions, Deleted, delete};
 pub use generate::{GenerateError, generate, remove_generated};
+pub use hardening::{Hardened, Hardening};
 pub use list::{Standing, list};
 pub use manifest::{Manifest, ObjectRef};
 pub use names::{InvalidValue, TenantId};

@@ -91,7 +91,7 @@ impl<'a> Objects<'a> {
         }
     }
 
-    fn api(&self, kind: &Kind) -> Api<DynamicObject> {
+    pub(crate) fn api(&self, kind: &Kind) -> Api<DynamicObject> {
         match kind.scope {
             Scope::Namespaced => {
                 Api::namespaced_with(self.client.clone(), &self.owner.namespace(), &kind.resource())
@@ -101,7 +101,7 @@ impl<'a> Objects<'a> {
     }
 
     /// Applies the object; returns it as it then is.
-    pub(super) async fn apply<'m>(&self, manifest: &'m Manifest) -> Result<DynamicObject, Failure<'m>> {
+    pub(crate) async fn apply<'m>(&self, manifest: &'m Manifest) -> Result<DynamicObject, Failure<'m>> {
         let until = Instant::now() + ROLE_SEEN_WITHIN;
         loop {
             match self.patch(manifest, "apply", self.parameters()).await {

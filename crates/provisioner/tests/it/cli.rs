@@ -371,6 +371,8 @@ fn a_missing_namespace_of_the_shared_services_is_named_with_its_remedy(
 #[rstest]
 #[case::all(&["--help"])]
 #[case::apply(&["apply", "--help"])]
+#[case::adopt(&["adopt", "--help"])]
+#[case::diff(&["diff", "--help"])]
 #[case::delete(&["delete", "--help"])]
 #[case::generate(&["generate", "--help"])]
 #[case::list(&["list", "--help"])]

@@ -9,9 +9,11 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+mod adopt;
 mod apply;
 mod cli;
 mod delete;
+mod diff;
 mod fleet;
 mod killed;
 mod platform;
