@@ -9,6 +9,7 @@ pub mod calls;
 pub mod cluster;
 mod credentials;
 pub mod delete;
+pub mod exec;
 pub mod fit;
 pub mod generate;
 pub mod kinds;
