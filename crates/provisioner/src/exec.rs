@@ -1,6 +1,7 @@
 //! A program in a pod that one talks to line by line, over the API server's websocket. Does not use `AttachedProcess` of kube 5.0: its
 //! pipes hang when output is unread or the connection is lost (tokio issues 6914 and 8177). What the lines mean is left to those who ask.
 
+use crate::calls::chain;
 use futures::stream::BoxStream;
 use futures::{Sink, SinkExt, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
@@ -51,21 +52,6 @@ impl fmt::Display for ExecError {
 }
 
 impl StdError for ExecError {}
-
-/// An error and its causes in one line; a cause that its parent already quotes is not repeated.
-fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        source = cause.source();
-    }
-    text
-}
 
 /// Where and what to run.
 #[derive(Debug, Clone, Copy)]

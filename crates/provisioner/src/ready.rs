@@ -5,6 +5,7 @@ mod observe;
 
 use crate::manifest::{Manifest, ObjectRef};
 use crate::names::TenantId;
+use crate::needs::Need;
 use crate::progress::{Progress, Step};
 use crate::quantity::Quantity;
 use crate::tenant::Tenant;
@@ -160,6 +161,20 @@ pub async fn wait_ready_for(
         progress,
     )
     .await
+}
+
+/// What the wait for these manifests' objects needs.
+pub(crate) fn needs(manifests: &[Manifest], namespace: &str) -> Vec<Need> {
+    let runs = |manifest: &Manifest| matches!(manifest.kind.kind, "Deployment" | "Service");
+    let workloads: &[(&str, &str)] = if manifests.iter().any(runs) {
+        &observe::WORKLOADS
+    } else {
+        &[]
+    };
+    let lists = observe::GUARDS.iter().chain(workloads);
+    lists
+        .map(|resource| Need::new("list", *resource, Some(namespace)))
+        .collect()
 }
 
 /// The objects that have to be there.

@@ -13,6 +13,16 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt::Debug;
 
+/// Group and plural of what is listed until it is there.
+pub(super) const GUARDS: [(&str, &str); 2] = [("", "resourcequotas"), ("", "serviceaccounts")];
+/// The same of what runs. Events are read where that is allowed.
+pub(super) const WORKLOADS: [(&str, &str); 4] = [
+    ("apps", "deployments"),
+    ("", "pods"),
+    ("", "services"),
+    ("discovery.k8s.io", "endpointslices"),
+];
+
 pub(super) struct Observer<'a> {
     client: &'a Client,
     expected: &'a Expected,
