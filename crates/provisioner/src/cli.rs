@@ -1,6 +1,19 @@
-//! The command line: what may be said, and its help. What is done is in [`crate::commands`].
+//! The command line: what may be said, and its help; each command has a file of its own, and what several of them take is here.
+//! What is done is in [`crate::commands`].
 
-use clap::{Args, Parser, Subcommand};
+mod apply;
+mod delete;
+mod generate;
+mod platform;
+
+pub(crate) use apply::ApplyArgs;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use delete::DeleteArgs;
+pub(crate) use generate::GenerateArgs;
+pub(crate) use platform::{
+    PlatformApplyArgs, PlatformArgs, PlatformCommand, PlatformDiffArgs, PlatformSettingsArgs,
+};
+use provisioner::fleet::Selection;
 use provisioner::{ConnectOptions, TenantId};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -56,155 +69,34 @@ pub(crate) enum Command {
     Platform(PlatformArgs),
 }
 
-/// Make or update a tenant's namespace, register the tenant with PostgreSQL and Redis, and wait until it is ready.
-///
-/// Applies server-side, in order, without taking fields that others set; writes nothing that is already as wanted; removes what
-/// the templates no longer contain. A namespace that is not ours is refused. Credentials are made on the cluster, kept from then on,
-/// and never shown; the tenant's role in PostgreSQL and its user in Redis get them (not so with `registration: false` in the tenant file).
+// Which tenants a command is about: one or several.
 #[derive(Debug, Args)]
-pub(crate) struct ApplyArgs {
-    #[command(flatten)]
-    pub(crate) tenant: TenantArgs,
-    #[command(flatten)]
-    pub(crate) cluster: ClusterArgs,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-    /// Take fields back from whoever else set them.
-    #[arg(long)]
-    pub(crate) force_conflicts: bool,
-    /// How long to wait for the tenant to be ready, as in 90s or 2m; 0s does not wait.
-    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
-    pub(crate) timeout: Duration,
-}
-
-/// Delete a tenant's namespace with everything in it, and its generated files.
-///
-/// Workloads go first; the namespace and with it the network policies only when no pod is left. A namespace that is not ours is
-/// refused. DNS entries are not touched; nor, without --purge-data, is what PostgreSQL and Redis hold of the tenant.
-#[derive(Debug, Args)]
-pub(crate) struct DeleteArgs {
-    /// The tenant's id.
-    #[arg(long, value_name = "ID")]
-    pub(crate) tenant_id: TenantId,
-    #[command(flatten)]
-    pub(crate) cluster: ClusterArgs,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-    /// Remove what PostgreSQL and Redis hold of the tenant too: its rows, its queue, its role and its user. Also where the namespace
-    /// is gone already.
-    #[arg(long)]
-    pub(crate) purge_data: bool,
-    /// The tenant file: says where PostgreSQL and Redis are, for --purge-data, unless that is the standard.
-    #[arg(short = 'f', long = "filename", value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-    /// Do not ask. Required where there is no terminal to ask on.
-    #[arg(short, long)]
-    pub(crate) yes: bool,
-    /// How long the deletion may take, as in 90s or 2m, and how long the removal of data.
-    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
-    pub(crate) timeout: Duration,
-}
-
-/// Write a tenant's manifests to files, without a cluster. Prints the files' names.
-#[derive(Debug, Args)]
-pub(crate) struct GenerateArgs {
-    #[command(flatten)]
-    pub(crate) tenant: TenantArgs,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-/// Compare or apply what all tenants share: rights of platform admins, policies of the shared services.
-///
-/// These are the ClusterRole of platform admins and its binding, and the NetworkPolicies in the namespace of PostgreSQL and Redis.
-/// The namespace itself and what runs in it are not made here.
-#[derive(Debug, Args)]
-pub(crate) struct PlatformArgs {
-    #[command(subcommand)]
-    pub(crate) command: PlatformCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PlatformCommand {
-    Diff(PlatformDiffArgs),
-    Apply(PlatformApplyArgs),
-}
-
-const PLATFORM_DIFF: &str = "\
-Examples:
-  provisioner platform diff --context staging
-  provisioner platform diff -f platform.yaml --templates overrides/platform
-
-Exit codes:
-  0  everything is as the templates say
-  1  something differs
-  2  it could not be found out";
-
-/// Say what `platform apply` would do, object by object, and which pods it would isolate. Changes nothing.
-///
-/// Of each object that differs every field is named, with its value on the cluster and in the template, and who set it where that
-/// stands in the way. Then, of all pods in the shared services' namespace: who may reach them now, and who then. A pod that no
-/// NetworkPolicy selects is open to everybody; the first one that selects it closes it for all whom no policy names. Policies of a
-/// network plugin's own kinds are not counted.
-#[derive(Debug, Args)]
-#[command(after_long_help = PLATFORM_DIFF)]
-pub(crate) struct PlatformDiffArgs {
-    #[command(flatten)]
-    pub(crate) settings: PlatformSettingsArgs,
-    #[command(flatten)]
-    pub(crate) cluster: ClusterArgs,
-}
-
-const PLATFORM_APPLY: &str = "\
-Examples:
-  provisioner platform apply --context staging
-  provisioner platform apply -f platform.yaml --yes
-
-Exit codes:
-  0  everything is as the templates say
-  1  failed: refused, in conflict, or the cluster did not answer
-  2  not confirmed; or the command line, settings, templates or kubeconfig cannot be used";
-
-/// Say what would be done, as `platform diff` does, ask, and do it.
-///
-/// Applies server-side, without taking fields that others set; writes nothing that is already as wanted; removes what is ours and the
-/// templates no longer contain. Objects of the same names that are not ours are refused. Where nothing is to be done, nothing is asked.
-#[derive(Debug, Args)]
-#[command(after_long_help = PLATFORM_APPLY)]
-pub(crate) struct PlatformApplyArgs {
-    #[command(flatten)]
-    pub(crate) settings: PlatformSettingsArgs,
-    #[command(flatten)]
-    pub(crate) cluster: ClusterArgs,
-    /// Do not ask. Required where there is no terminal to ask on.
-    #[arg(short, long)]
-    pub(crate) yes: bool,
-    /// Take fields back from whoever else set them, and objects of the same names over.
-    #[arg(long)]
-    pub(crate) force_conflicts: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PlatformSettingsArgs {
-    /// A file of the platform's settings (sharedServices, databaseClientNamespaces); what it does not name has the standard values.
-    #[arg(short = 'f', long = "filename", value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-    /// A directory that replaces, adds or removes templates (NAME.yaml.hbs, NAME.delete).
-    #[arg(long, value_name = "DIR")]
-    pub(crate) templates: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TenantArgs {
-    /// The tenant's id: 1 to 53 of a-z, 0-9 and '-'.
+pub(crate) struct TenantsArgs {
+    /// The tenant's id: 1 to 53 of a-z, 0-9 and '-'. With -f: the one of this id.
     #[arg(long, value_name = "ID", required_unless_present = "file")]
     pub(crate) tenant_id: Option<TenantId>,
-    /// A tenant file; what it does not name has the standard values.
-    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    /// A tenant file, or a directory of them (every *.yaml and *.yml in it); what a file does not name has the standard values.
+    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR")]
     pub(crate) file: Option<PathBuf>,
+}
+
+// Which tenants a command is about, and what they are made of.
+#[derive(Debug, Args)]
+pub(crate) struct SelectionArgs {
+    #[command(flatten)]
+    pub(crate) tenants: TenantsArgs,
     /// A directory that replaces, adds or removes templates (NAME.yaml.hbs, NAME.delete).
     #[arg(long, value_name = "DIR")]
     pub(crate) templates: Option<PathBuf>,
+}
+
+impl From<TenantsArgs> for Selection {
+    fn from(args: TenantsArgs) -> Self {
+        Self {
+            tenant_id: args.tenant_id,
+            file: args.file,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -227,10 +119,27 @@ impl From<ClusterArgs> for ConnectOptions {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct OutputArgs {
+pub(crate) struct GeneratedArgs {
     /// Where manifests are written; each tenant has a directory there.
     #[arg(long, value_name = "DIR", default_value = "generated")]
-    pub(crate) output: PathBuf,
+    pub(crate) generated: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OutputArgs {
+    /// What results are written as, on stdout.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub(crate) output: OutputFormat,
+}
+
+/// What a result is written as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

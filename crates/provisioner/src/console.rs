@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use provisioner::{Progress, Step};
+use serde::Serialize;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -36,6 +37,27 @@ pub(crate) fn complain(failure: &Failure) {
 /// Several lines of the result.
 pub(crate) fn results(lines: impl Display) {
     let _ = write!(anstream::stdout(), "{lines}");
+}
+
+/// A result as one JSON document that says what it is.
+pub(crate) fn document(kind: &'static str, body: &impl Serialize) {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Document<'a, T> {
+        api_version: &'static str,
+        kind: &'static str,
+        #[serde(flatten)]
+        body: &'a T,
+    }
+    let document = Document {
+        api_version: "ai-agents-platform/v1",
+        kind,
+        body,
+    };
+    match serde_json::to_string_pretty(&document) {
+        Ok(text) => result(text),
+        Err(error) => tracing::error!("write {kind} as JSON: {error}"),
+    }
 }
 
 /// Whether somebody is there to answer.

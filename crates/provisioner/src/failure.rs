@@ -1,5 +1,6 @@
 //! How a command fails: what is said, the remedy, and the exit code.
 
+use provisioner::fleet::SelectionError;
 use provisioner::generate::GenerateError;
 use provisioner::{
     ApplyError, CallError, ConnectError, DeleteError, NotReady, RegistrationError, RenderError, TemplateError,
@@ -69,6 +70,7 @@ failures! {
     RegistrationError, FAILED, RegistrationError::hint;
     GenerateError, FAILED, |_| None;
     ConnectError, USAGE, ConnectError::hint;
+    SelectionError, USAGE, SelectionError::hint;
     TemplateError, USAGE, |_| None;
     RenderError, USAGE, |_| None;
 }

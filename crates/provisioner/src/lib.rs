@@ -11,6 +11,7 @@ mod credentials;
 pub mod delete;
 pub mod exec;
 pub mod fit;
+pub mod fleet;
 pub mod generate;
 pub mod kinds;
 pub mod labels;

@@ -1,0 +1,28 @@
+//! `provisioner apply`.
+
+use super::{ClusterArgs, GeneratedArgs, OutputArgs, SelectionArgs, duration};
+use clap::Args;
+use std::time::Duration;
+
+/// Make or update a tenant's namespace, register the tenant with PostgreSQL and Redis, and wait until it is ready.
+///
+/// Applies server-side, in order, without taking fields that others set; writes nothing that is already as wanted; removes what
+/// the templates no longer contain. A namespace that is not ours is refused. Credentials are made on the cluster, kept from then on,
+/// and never shown; the tenant's role in PostgreSQL and its user in Redis get them (not so with `registration: false` in the tenant file).
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    #[command(flatten)]
+    pub(crate) generated: GeneratedArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    /// Take fields back from whoever else set them.
+    #[arg(long)]
+    pub(crate) force_conflicts: bool,
+    /// How long to wait for the tenant to be ready, as in 90s or 2m; 0s does not wait.
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
