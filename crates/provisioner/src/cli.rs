@@ -5,6 +5,7 @@ mod apply;
 mod delete;
 mod generate;
 mod platform;
+mod preflight;
 
 pub(crate) use apply::ApplyArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -13,6 +14,7 @@ pub(crate) use generate::GenerateArgs;
 pub(crate) use platform::{
     PlatformApplyArgs, PlatformArgs, PlatformCommand, PlatformDiffArgs, PlatformSettingsArgs,
 };
+pub(crate) use preflight::PreflightArgs;
 use provisioner::fleet::Selection;
 use provisioner::{ConnectOptions, TenantId};
 use std::path::PathBuf;
@@ -26,6 +28,7 @@ Examples:
   provisioner delete --tenant-id acme-corp --yes
   provisioner delete --tenant-id acme-corp --purge-data
   provisioner platform diff --context staging
+  provisioner preflight --tenant-id acme-corp
 
 Exit codes:
   0  done; for apply: everything is as the templates say, and ready
@@ -67,6 +70,7 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     Generate(GenerateArgs),
     Platform(PlatformArgs),
+    Preflight(PreflightArgs),
 }
 
 // Which tenants a command is about: one or several.

@@ -5,6 +5,7 @@ mod apply;
 mod delete;
 mod generate;
 mod platform;
+mod preflight;
 
 use crate::cli::{Cli, ClusterArgs, Command, PlatformCommand, SelectionArgs};
 use crate::failure::Failure;
@@ -24,6 +25,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             PlatformCommand::Diff(args) => return platform::diff(args).await,
             PlatformCommand::Apply(args) => platform::apply(args).await,
         },
+        Command::Preflight(args) => return preflight::run(args).await,
     };
     done.map(|()| ExitCode::SUCCESS)
 }

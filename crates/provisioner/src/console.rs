@@ -114,6 +114,7 @@ impl Progress for Log {
             }
             Step::Registered { what, change } => tracing::info!("{change} {what}"),
             Step::Purged { login, was } => tracing::info!("removed of {login}: {was}"),
+            Step::Note(text) => tracing::info!("{text}"),
             Step::Retrying { what, why } => tracing::warn!("trying again: {what}: {why}"),
             other => tracing::debug!("{other:?}"),
         }

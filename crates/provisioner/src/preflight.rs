@@ -94,14 +94,20 @@ impl Check {
     #[must_use]
     pub fn about(self) -> &'static str {
         match self {
-            Self::Cluster => "the API server answers; its version is one of 1.28 to 1.36, or there is a warning",
+            Self::Cluster => {
+                "the API server answers; its version is one of 1.28 to 1.36, or there is a warning"
+            }
             Self::Permissions => "you may do all that apply, registration and delete do",
             Self::Namespace => "the tenant's namespace is free, or ours already",
             Self::Ingress => "the ingress controller's namespace wears the label that policies select",
             Self::Postgresql => "its Service leads to ready pods with the label that policies select",
             Self::Redis => "likewise",
-            Self::Dns => "the cluster's DNS has a Service, ready endpoints, and pods with the label that policies select",
-            Self::Platform => "`provisioner platform apply` was run: rights of platform admins, database policies",
+            Self::Dns => {
+                "the cluster's DNS has a Service, ready endpoints, and pods with the label that policies select"
+            }
+            Self::Platform => {
+                "`provisioner platform apply` was run: rights of platform admins, database policies"
+            }
             Self::Registration => "PostgreSQL and Redis take the tenant, or know it already",
             Self::Metrics => "the metrics API answers, where the tenant's worker is autoscaled",
             Self::Enforcement => {
@@ -135,7 +141,9 @@ impl FromStr for Check {
     type Err = UnknownCheck;
 
     fn from_str(name: &str) -> Result<Self, UnknownCheck> {
-        let unknown = || UnknownCheck { name: name.to_owned() };
+        let unknown = || UnknownCheck {
+            name: name.to_owned(),
+        };
         Self::ALL
             .into_iter()
             .find(|check| check.name() == name)
@@ -171,7 +179,10 @@ pub async fn preflight(
         progress,
     };
     let mut report = Report::default();
-    for check in Check::ALL.into_iter().filter(|check| request.skip.contains(check)) {
+    for check in Check::ALL
+        .into_iter()
+        .filter(|check| request.skip.contains(check))
+    {
         report.findings.push(Finding::skipped(check, "--skip"));
     }
     let Either::Left(((cluster, version), _)) =
@@ -298,7 +309,9 @@ impl<'a> Look<'a> {
 
 /// The minor version out of `1` and `34` or `34+`.
 fn minor(major: &str, minor: &str) -> Option<u32> {
-    let digits = minor.split(|character: char| !character.is_ascii_digit()).next()?;
+    let digits = minor
+        .split(|character: char| !character.is_ascii_digit())
+        .next()?;
     (major == "1").then_some(())?;
     digits.parse().ok()
 }
@@ -320,11 +333,16 @@ fn judge_version(version: &str, minor: Option<u32>) -> Finding {
 /// Before the first apply nobody knows a tenant that we register ourselves; one that somebody else registers has to be known.
 fn judge_registration(tenant: &Tenant, known: Result<Known, RegistrationError>) -> Finding {
     let login = registration::login(&tenant.id);
-    let finding = |state, detail: String| Finding::new(Check::Registration, tenant.id.as_str(), state, detail);
+    let finding =
+        |state, detail: String| Finding::new(Check::Registration, tenant.id.as_str(), state, detail);
     match known {
-        Ok(Known { role: true, user: true }) => {
-            finding(State::Ok, format!("PostgreSQL's role and Redis' user {login} exist"))
-        }
+        Ok(Known {
+            role: true,
+            user: true,
+        }) => finding(
+            State::Ok,
+            format!("PostgreSQL's role and Redis' user {login} exist"),
+        ),
         Ok(_) if tenant.registration => finding(
             State::Ok,
             format!("PostgreSQL and Redis take tenants; apply makes or completes role and user {login}"),
@@ -339,7 +357,9 @@ fn judge_registration(tenant: &Tenant, known: Result<Known, RegistrationError>) 
         }
         Err(error @ RegistrationError::Secret { .. }) if !tenant.registration => finding(
             State::Skipped,
-            format!("the tenant file says `registration: false`, and there is no account to look with: {error}"),
+            format!(
+                "the tenant file says `registration: false`, and there is no account to look with: {error}"
+            ),
         ),
         Err(RegistrationError::Call(error)) => {
             Finding::undecided(Check::Registration, tenant.id.as_str(), &error)

@@ -189,10 +189,11 @@ impl Asker<'_, '_> {
         };
         let api: Api<SelfSubjectAccessReview> = Api::all(self.look.client.clone());
         let what = format!("ask whether you may {need}");
+        let parameters = PostParams::default();
         let answer = self
             .look
             .calls
-            .make(what, || api.create(&PostParams::default(), &review))
+            .make(what, || api.create(&parameters, &review))
             .await?;
         Ok(answer.status.is_some_and(|status| status.allowed))
     }
@@ -236,12 +237,11 @@ impl Asker<'_, '_> {
     /// Who is asking, and how the rights come to them.
     async fn remedy(&self) -> String {
         let api: Api<SelfSubjectReview> = Api::all(self.look.client.clone());
+        let (parameters, review) = (PostParams::default(), SelfSubjectReview::default());
         let asked = self
             .look
             .calls
-            .make("ask who you are", || {
-                api.create(&PostParams::default(), &SelfSubjectReview::default())
-            })
+            .make("ask who you are", || api.create(&parameters, &review))
             .await;
         let user = asked
             .ok()
@@ -258,7 +258,9 @@ fn may(verb: &str, manifest: &Manifest) -> Need {
     let namespace = manifest.object.metadata.namespace.as_deref();
     let role = match verb {
         "escalate" => manifest.name(),
-        _ => manifest.object.data["roleRef"]["name"].as_str().unwrap_or_default(),
+        _ => manifest.object.data["roleRef"]["name"]
+            .as_str()
+            .unwrap_or_default(),
     };
     let (resource, namespace) = match manifest.object.data["roleRef"]["kind"].as_str() {
         Some("ClusterRole") => ("clusterroles", None),
@@ -281,7 +283,9 @@ fn bound<'m>(binding: &Manifest, manifests: &'m [Manifest]) -> Option<&'m Manife
 fn rights(role: &DynamicObject) -> Vec<Need> {
     let list = |rule: &Value, field: &str| -> Vec<String> {
         let values = rule[field].as_array().into_iter().flatten();
-        values.filter_map(|value| value.as_str().map(str::to_owned)).collect()
+        values
+            .filter_map(|value| value.as_str().map(str::to_owned))
+            .collect()
     };
     let namespace = role.metadata.namespace.as_deref();
     let mut rights = Vec::new();

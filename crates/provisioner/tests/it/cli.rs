@@ -8,18 +8,18 @@ use rstest::rstest;
 use serde_json::json;
 use std::path::Path;
 
-fn provisioner(directory: &Path) -> Command {
+pub(crate) fn provisioner(directory: &Path) -> Command {
     let mut command = Command::cargo_bin("provisioner").unwrap();
     command.current_dir(directory).env_clear().env("HOME", directory);
     command
 }
 
-fn directory() -> tempfile::TempDir {
+pub(crate) fn directory() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
 /// Only a server on a thread of its own can answer while the test waits for the command.
-fn with_server(test: impl FnOnce(&Server)) {
+pub(crate) fn with_server(test: impl FnOnce(&Server)) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -30,7 +30,7 @@ fn with_server(test: impl FnOnce(&Server)) {
 }
 
 /// A tenant file of a tenant that somebody else registers: the scripted server has no PostgreSQL.
-fn not_registered(directory: &Path) {
+pub(crate) fn not_registered(directory: &Path) {
     std::fs::write(directory.join("acme.yaml"), "id: acme\nregistration: false\n").unwrap();
 }
 
@@ -376,6 +376,7 @@ fn a_missing_namespace_of_the_shared_services_is_named_with_its_remedy(
 #[case::platform(&["platform", "--help"])]
 #[case::platform_diff(&["platform", "diff", "--help"])]
 #[case::platform_apply(&["platform", "apply", "--help"])]
+#[case::preflight(&["preflight", "--help"])]
 fn help(#[case] args: &[&str]) {
     let directory = directory();
     let output = provisioner(directory.path())

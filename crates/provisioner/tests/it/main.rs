@@ -10,5 +10,6 @@ mod apply;
 mod cli;
 mod delete;
 mod platform;
+mod preflight;
 mod ready;
 mod server;
