@@ -78,7 +78,12 @@ impl Reason {
                 "change the workload's template so that its pods are allowed"
             }
             Self::Scheduling => "add a node, or lower what the workloads request",
-            Self::Crash | Self::Probe => "`kubectl logs` of the pod says what the container is doing",
+            Self::Crash => "`kubectl logs --previous` of the pod says how the container ended",
+            Self::Probe => "`kubectl logs` of the pod says what the container is doing",
+            Self::Refused => {
+                "change the workload's template so that the named policy or webhook allows its pods"
+            }
+            Self::Node => "`kubectl describe` of the pod says what its node could not set up",
             Self::QuotaNotLive | Self::Absent => "check that kube-controller-manager runs",
             _ => return None,
         })
@@ -101,9 +106,10 @@ impl NotReady {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         // Missing endpoints follow from pods that are not ready; what is wrong with those says more.
-        self.missing
-            .iter()
-            .find_map(|missing| missing.reason.hint())
+        let hint = self.missing.iter().find_map(|missing| missing.reason.hint());
+        let starts = |missing: &Missing| missing.reason == Reason::Starting;
+        let longer = "no sign of trouble: give it longer with --timeout, as in --timeout 5m";
+        hint.or_else(|| self.missing.iter().any(starts).then_some(longer))
             .map(str::to_owned)
     }
 }
