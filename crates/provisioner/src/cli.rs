@@ -8,6 +8,7 @@ mod diff;
 mod generate;
 mod list;
 mod platform;
+mod preflight;
 mod status;
 mod tenant;
 
@@ -21,6 +22,7 @@ pub(crate) use list::ListArgs;
 pub(crate) use platform::{
     PlatformApplyArgs, PlatformArgs, PlatformCommand, PlatformDiffArgs, PlatformSettingsArgs,
 };
+pub(crate) use preflight::PreflightArgs;
 use provisioner::fleet::Selection;
 use provisioner::{ConnectOptions, TenantId};
 pub(crate) use status::StatusArgs;
@@ -42,6 +44,7 @@ Examples:
   provisioner delete --tenant-id acme-corp --yes
   provisioner delete --tenant-id acme-corp --purge-data
   provisioner platform diff --context staging
+  provisioner preflight --tenant-id acme-corp
 
 Exit codes:
   0  done; for apply: everything is as the templates say, and ready; for status: ready; for diff: the same
@@ -88,6 +91,7 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     List(ListArgs),
     Platform(PlatformArgs),
+    Preflight(PreflightArgs),
     Status(StatusArgs),
     Tenant(TenantArgs),
 }

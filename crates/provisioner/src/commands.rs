@@ -8,6 +8,7 @@ mod diff;
 mod generate;
 mod list;
 mod platform;
+mod preflight;
 mod status;
 mod tenant;
 
@@ -32,6 +33,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             PlatformCommand::Diff(args) => return platform::diff(args).await,
             PlatformCommand::Apply(args) => platform::apply(args).await,
         },
+        Command::Preflight(args) => return preflight::run(args).await,
         Command::Status(args) => return status::run(args).await,
         Command::Tenant(args) => match args.command {
             TenantCommand::New(args) => tenant::new(args),

@@ -17,6 +17,7 @@ mod diff;
 mod fleet;
 mod killed;
 mod platform;
+mod preflight;
 mod ready;
 mod server;
 mod together;
