@@ -11,7 +11,7 @@
 )]
 
 use clap::Parser;
-use provisioner::{Stamp, Templates, Tenant, render};
+use provisioner::{Manifest, Stamp, Templates, Tenant, render};
 use std::error::Error;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -106,13 +106,13 @@ impl Fleet {
             fs::write(fleet.path("templates").join(&file), text)?;
         }
         for number in 0..count {
-            let id = fleet.ids("p", number);
-            let text = format!("id: {id}\nregistration: false\n");
-            fs::write(fleet.path("tenants").join(format!("{id}.yaml")), text)?;
-            let id = fleet.ids("k", number);
+            let of_ours = id("p", number);
+            let text = format!("id: {of_ours}\nregistration: false\n");
+            fs::write(fleet.path("tenants").join(format!("{of_ours}.yaml")), text)?;
+            let of_kubectl = id("k", number);
             fs::write(
-                fleet.path("manifests").join(format!("{id}.yaml")),
-                fleet.manifests(&id)?,
+                fleet.path("manifests").join(format!("{of_kubectl}.yaml")),
+                fleet.manifests(&of_kubectl)?,
             )?;
         }
         Ok(fleet)
@@ -122,16 +122,12 @@ impl Fleet {
         self.directory.path().join(name)
     }
 
-    fn ids(&self, whose: &str, number: usize) -> String {
-        format!("bench-{whose}-{number:03}")
-    }
-
     /// All of a tenant in one file, in the order in which it can be made: kubectl does not sort.
     fn manifests(&self, id: &str) -> Outcome<String> {
         let templates = Templates::with_overrides(&self.path("templates"))?;
         let mut manifests = render(&Tenant::standard(id.parse()?), &templates, &Stamp::default())?;
         manifests.sort_by_key(|manifest| manifest.kind.phase);
-        let documents: Result<Vec<String>, _> = manifests.iter().map(|manifest| manifest.to_yaml()).collect();
+        let documents: Result<Vec<String>, _> = manifests.iter().map(Manifest::to_yaml).collect();
         Ok(documents?.join("---\n"))
     }
 
@@ -208,7 +204,7 @@ impl Fleet {
     /// Removes the namespaces of both, and waits until they are gone.
     fn remove(&self, args: &Args) -> Outcome<()> {
         let begin = Instant::now();
-        let ids = (0..self.count).flat_map(|number| [self.ids("p", number), self.ids("k", number)]);
+        let ids = (0..self.count).flat_map(|number| [id("p", number), id("k", number)]);
         let names = ids.map(|id| format!("ai-agents-{id}"));
         let status = kubectl(args)
             .args([
@@ -233,6 +229,11 @@ impl Fleet {
         );
         Ok(())
     }
+}
+
+/// A tenant of the provisioner, or of kubectl.
+fn id(whose: &str, number: usize) -> String {
+    format!("bench-{whose}-{number:03}")
 }
 
 fn kubectl(args: &Args) -> Command {

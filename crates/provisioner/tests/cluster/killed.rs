@@ -158,7 +158,8 @@ impl Site {
 
     /// What is left of the tenant; none if nothing is.
     async fn is_gone(&self, client: &Client) -> Result<(), String> {
-        let ownership = provisioner::ownership(client, &self.tenant.id).await.unwrap();
+        let ownership = provisioner::ownership(client, &self.tenant.id).await;
+        let ownership = ownership.map_err(|error| error.to_string())?;
         if ownership != provisioner::Ownership::Absent {
             return Err(format!("its namespace is left: {ownership:?}"));
         }

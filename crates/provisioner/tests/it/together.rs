@@ -264,5 +264,5 @@ async fn until(mut condition: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(WITHIN, met).await.expect("in time");
+    tokio::time::timeout(WITHIN, met).await.unwrap();
 }
