@@ -38,10 +38,15 @@ mod net_09;
 mod net_10;
 mod net_11;
 mod net_12;
+mod net_15;
+mod net_17;
 mod net_18;
 mod pg_01;
 mod pg_02;
 mod pg_04;
+mod prov_01;
+mod prov_02;
+mod prov_04;
 mod prov_13;
 pub(crate) mod prov_14;
 mod quo_01;
@@ -73,6 +78,8 @@ pub const ALL: &[&dyn Check] = &[
     &net_10::Net10,
     &net_11::Net11,
     &net_12::Net12,
+    &net_15::Net15,
+    &net_17::Net17,
     &net_18::Net18,
     &quo_01::Quo01,
     &quo_02::Quo02,
@@ -103,6 +110,9 @@ pub const ALL: &[&dyn Check] = &[
     &app_08::App08,
     &app_09::App09,
     &app_17::App17,
+    &prov_01::Prov01,
+    &prov_02::Prov02,
+    &prov_04::Prov04,
     &prov_13::Prov13,
     &prov_14::Prov14,
 ];

@@ -43,6 +43,7 @@ pub mod run;
 pub mod runner;
 #[cfg(test)]
 mod scripted;
+pub mod sealed;
 pub mod selftest;
 pub mod settings;
 pub mod shared_services;

@@ -1,8 +1,10 @@
 //! Whether a tenant's values agree with each other: requests within limits, and workloads, in the middle of a rollout,
-//! within the quota; that there are as many pods as the platform allows, and an Ingress object where a host is named for it. Pure.
+//! within the quota; that there are as many pods as the platform allows, an Ingress object where a host is named for it, and no way
+//! out that leads to the nodes' own services. Pure.
 
+use crate::names::Ipv4Range;
 use crate::quantity::Quantity;
-use crate::tenant::{Ingress, Tenant, Workload, WorkloadSize};
+use crate::tenant::{Egress, Ingress, Tenant, Workload, WorkloadSize};
 
 /// A tenant has 1 to 3 workers.
 const MOST_WORKERS: u16 = 3;
@@ -30,6 +32,9 @@ pub(crate) fn check(tenant: &Tenant) -> Result<(), InvalidTenant> {
     replicas_allowed("api.replicas", tenant.api.replicas, u16::MAX, "at least 1")?;
     replicas_allowed("worker.replicas", tenant.worker.replicas, MOST_WORKERS, "1 to 3")?;
     host_has_a_class(&tenant.ingress)?;
+    for (index, egress) in tenant.egress.iter().enumerate() {
+        destination_is_allowed(index, egress)?;
+    }
     let quota = &tenant.quota;
     let dimensions: [Dimension<'_>; 4] = [
         (
@@ -114,6 +119,35 @@ fn host_has_a_class(ingress: &Ingress) -> Result<(), InvalidTenant> {
     }
 }
 
+/// Link-local addresses, at which clouds give the credentials of the node they are asked from to any pod on it
+/// (<https://kubernetes.io/docs/tasks/administer-cluster/securing-a-cluster/#restricting-cloud-metadata-api-access>).
+const METADATA_SERVICE: &str = "169.254.0.0/16";
+
+fn destination_is_allowed(index: usize, egress: &Egress) -> Result<(), InvalidTenant> {
+    let reaches = METADATA_SERVICE
+        .parse::<Ipv4Range>()
+        .is_ok_and(|range| range.overlaps(&egress.cidr));
+    if reaches {
+        return Err(InvalidTenant {
+            field: format!("egress[{index}].cidr"),
+            value: egress.cidr.to_string(),
+            problem: format!(
+                "has addresses of {METADATA_SERVICE}, where a cloud tells the node's credentials"
+            ),
+            remedy: "name the addresses that the tenant needs, one range each",
+        });
+    }
+    if egress.ports.is_empty() {
+        return Err(InvalidTenant {
+            field: format!("egress[{index}].ports"),
+            value: "[]".to_owned(),
+            problem: "names no port, which in a policy would be every port".to_owned(),
+            remedy: "name the ports, or leave the destination out",
+        });
+    }
+    Ok(())
+}
+
 fn too_small(field: &str, value: &str, needed: &str) -> InvalidTenant {
     InvalidTenant {
         field: field.to_owned(),
@@ -167,10 +201,28 @@ impl Unit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tenant::Protocol;
     use rstest::rstest;
 
     fn tenant() -> Tenant {
         Tenant::standard("acme".parse().unwrap())
+    }
+
+    fn egress(cidr: &str, port: u16) -> Egress {
+        Egress {
+            cidr: cidr.parse().unwrap(),
+            ports: vec![port.try_into().unwrap()],
+            protocol: Protocol::Tcp,
+        }
+    }
+
+    #[test]
+    fn destinations_of_one_s_own_are_allowed_also_in_private_networks() {
+        let mut tenant = tenant();
+        tenant.egress = ["10.20.0.0/16", "192.0.2.10/32", "169.253.0.0/16"]
+            .map(|cidr| egress(cidr, 5671))
+            .to_vec();
+        assert_eq!(check(&tenant), Ok(()));
     }
 
     #[test]
@@ -191,6 +243,9 @@ mod tests {
     #[case::requests(|t: &mut Tenant| t.quota.requests_cpu = "200m".parse().unwrap(), "quota.requestsCpu 200m is less than the 300m")]
     #[case::pods(|t: &mut Tenant| t.quota.pods = 3, "quota.pods 3 is less than the 4 ")]
     #[case::host_without_class(|t: &mut Tenant| t.ingress.host = Some("hooks.example.com".parse().unwrap()), "ingress.host hooks.example.com is for an Ingress object")]
+    #[case::metadata_service(|t: &mut Tenant| t.egress.push(egress("169.254.169.254/32", 80)), "egress[0].cidr 169.254.169.254/32 has addresses of 169.254.0.0/16")]
+    #[case::everything(|t: &mut Tenant| t.egress = vec![egress("192.0.2.0/24", 80), egress("0.0.0.0/0", 80)], "egress[1].cidr 0.0.0.0/0 has addresses of 169.254.0.0/16")]
+    #[case::every_port(|t: &mut Tenant| t.egress = vec![Egress { ports: Vec::new(), ..egress("192.0.2.0/24", 80) }], "egress[0].ports [] names no port")]
     #[case::upside_down(|t: &mut Tenant| t.api.size.cpu_request = "1".parse().unwrap(), "api.size.cpuRequest 1 is more than cpuLimit 500m")]
     fn contradictions_are_named(#[case] change: fn(&mut Tenant), #[case] message: &str) {
         let mut tenant = tenant();

@@ -80,6 +80,7 @@ const TENANT: &[(&str, &str)] = embedded!("templates/tenant":
     "41-networkpolicy-default-deny-egress",
     "42-networkpolicy-allow-ingress-from-nginx",
     "43-networkpolicy-allow-egress-shared-services",
+    "44-networkpolicy-allow-egress-destinations",
     "50-configmap",
     "51-secret-credentials",
     "60-service-api",
@@ -342,7 +343,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case::last("extra.yaml.hbs", 16)]
+    #[case::last("extra.yaml.hbs", 17)]
     #[case::numbered("15-extra.yaml.hbs", 1)]
     fn a_template_is_added(#[case] file: &str, #[case] place: usize) {
         assert_eq!(changed(&[file]).unwrap().names()[place], "extra");

@@ -1,65 +1,65 @@
 //! What a tenant is: everything that its templates can vary, with the platform's standard values. Pure;
 //! reading a tenant file is left to [`crate::yaml`], filling templates to [`crate::render`].
 
+mod blank;
 mod changes;
+mod tiers;
 
 use crate::admission::Admission;
 use crate::names::{
-    Argument, DatabaseName, DisplayName, DnsName, DomainName, ImageReference, InvalidValue, Ipv4Range,
-    LabelValue, TenantId,
+    AnnotationValue, Argument, DatabaseName, DisplayName, DnsName, DomainName, ImageReference, InvalidValue,
+    Ipv4Range, LabelValue, MetadataKey, TenantId, TierName,
 };
 use crate::quantity::Quantity;
 use crate::yaml::{self, YamlError};
+pub use blank::blank;
+pub use changes::{ByKey, TenantFile, Tier};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32};
+pub use tiers::{STANDARD_TIER, Tiers, TiersFile};
 
 /// One tenant and everything about it that templates can vary. Only `id` is required in a tenant file; the rest has the values
-/// of [`Tenant::standard`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+/// of its tier ([`Tiers`]), and what the tier leaves out those of [`Tenant::standard`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Tenant {
     /// The id: namespace, labels and object names derive from it.
     pub id: TenantId,
     /// The name for people; the id where none is given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<DisplayName>,
+    /// Where the values come from that the tenant file leaves out.
+    pub tier: TierName,
+    /// Labels of every object of the tenant, besides the platform's; pods do not get them.
+    pub labels: BTreeMap<MetadataKey, LabelValue>,
+    /// Annotations of every object of the tenant, besides the platform's; pods do not get them.
+    pub annotations: BTreeMap<MetadataKey, AnnotationValue>,
     /// The limits of the whole namespace.
-    #[serde(default)]
     pub quota: Quota,
     /// What a container gets that says nothing about its resources.
-    #[serde(
-        default = "WorkloadSize::container_defaults",
-        deserialize_with = "changes::container_defaults"
-    )]
     pub container_defaults: WorkloadSize,
     /// The API.
-    #[serde(default = "Workload::api", deserialize_with = "changes::api")]
     pub api: Workload,
     /// The worker.
-    #[serde(default = "Workload::worker", deserialize_with = "changes::worker")]
     pub worker: Workload,
     /// When nodes fetch images.
-    #[serde(default)]
     pub image_pull_policy: ImagePullPolicy,
     /// The user and group that API and worker run as; root is not possible.
-    #[serde(default = "nobody")]
     pub run_as_user: NonZeroU32,
     /// PostgreSQL and Redis.
-    #[serde(default)]
     pub shared_services: SharedServices,
     /// Whether an apply makes the tenant's role in PostgreSQL and its user in Redis ([`crate::registration`]). Not so where somebody
     /// else does.
-    #[serde(default = "yes")]
     pub registration: bool,
     /// Who may call the API from outside.
-    #[serde(default)]
     pub ingress: Ingress,
     /// What the tenant reaches outside of the cluster.
-    #[serde(default)]
     pub internet: Internet,
+    /// What the tenant reaches besides the shared services, DNS and the internet.
+    pub egress: Vec<Egress>,
     /// How the cluster resolves names.
-    #[serde(default)]
     pub dns: Dns,
 }
 
@@ -70,6 +70,9 @@ impl Tenant {
         Self {
             id,
             name: None,
+            tier: fixed(STANDARD_TIER),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
             quota: Quota::default(),
             container_defaults: WorkloadSize::container_defaults(),
             api: Workload::api(),
@@ -77,25 +80,41 @@ impl Tenant {
             image_pull_policy: ImagePullPolicy::default(),
             run_as_user: nobody(),
             shared_services: SharedServices::default(),
-            registration: yes(),
+            registration: true,
             ingress: Ingress::default(),
             internet: Internet::default(),
+            egress: Vec::new(),
             dns: Dns::default(),
         }
     }
 
-    /// Reads a tenant file. What it leaves out has the standard values; unknown and doubled fields are errors.
+    /// Reads a tenant file, with the tiers that are built in. What neither it nor its tier says has the standard values; unknown and
+    /// doubled fields are errors.
     ///
     /// # Errors
     /// The field and line, and what is wrong there.
     pub fn from_yaml(text: &str) -> Result<Self, YamlError> {
-        yaml::read(text)
+        Tiers::embedded().tenant(text)
     }
 
     /// The tenant's namespace.
     #[must_use]
     pub fn namespace(&self) -> String {
         self.id.namespace()
+    }
+
+    /// The labels and annotations of its own, as they are written on objects.
+    pub(crate) fn metadata(&self) -> Stamp {
+        let labels = self.labels.iter();
+        let annotations = self.annotations.iter();
+        Stamp {
+            labels: labels
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .collect(),
+            annotations: annotations
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .collect(),
+        }
     }
 
     /// The name for people.
@@ -110,23 +129,19 @@ fn nobody() -> NonZeroU32 {
     const { NonZeroU32::new(65532).unwrap() }
 }
 
-fn yes() -> bool {
-    true
-}
-
-/// Metadata put on the namespace besides the platform's own: a conformance run marks what it made with its
+/// Metadata put on objects besides the platform's own. On the namespace: a conformance run marks what it made with its
 /// id ([`crate::labels::RUN_ID`]) and expiry ([`crate::labels::EXPIRES`]). Empty by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stamp {
-    /// Labels, added to the namespace's.
+    /// Labels, added to the object's.
     pub labels: BTreeMap<String, String>,
-    /// Annotations, added to the namespace's.
+    /// Annotations, added to the object's.
     pub annotations: BTreeMap<String, String>,
 }
 
 /// The ResourceQuota `tenant-{id}-quota`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Quota {
     /// `requests.cpu`
     pub requests_cpu: Quantity,
@@ -236,7 +251,7 @@ impl Workload {
 }
 
 /// When nodes fetch images.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ImagePullPolicy {
     /// Unless the node has the image.
     #[default]
@@ -248,16 +263,14 @@ pub enum ImagePullPolicy {
 }
 
 /// The services that all tenants share.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SharedServices {
     /// The namespace they live in.
     pub namespace: DnsName,
     /// PostgreSQL.
-    #[serde(deserialize_with = "changes::postgresql")]
     pub postgresql: Postgresql,
     /// Redis.
-    #[serde(deserialize_with = "changes::redis")]
     pub redis: SharedService,
 }
 
@@ -333,7 +346,7 @@ impl Postgresql {
 }
 
 /// What the platform's templates vary, besides what tenants do.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Platform {
     /// PostgreSQL and Redis.
@@ -355,8 +368,8 @@ impl Platform {
 }
 
 /// Who may call the API from outside of the namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Ingress {
     /// The ingress controller's namespace.
     pub namespace: DnsName,
@@ -382,7 +395,7 @@ impl Default for Ingress {
 }
 
 /// The label by which a policy selects a namespace.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum NamespaceSelector {
     /// `kubernetes.io/metadata.name`, which the API server sets: nobody else can wear it.
@@ -404,8 +417,8 @@ impl NamespaceSelector {
 }
 
 /// What the tenant reaches outside of the cluster, on TCP 80 and 443.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Internet {
     /// Ranges that are not the internet: the cluster's pods, services and nodes, private networks, the cloud's metadata service.
     pub except: Vec<Ipv4Range>,
@@ -427,9 +440,34 @@ impl Default for Internet {
     }
 }
 
+/// A destination of the tenant's own, in the cluster's network or outside of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Egress {
+    /// The addresses: a host's, as in `192.0.2.10/32`, or a network's.
+    pub cidr: Ipv4Range,
+    /// The ports, at least one.
+    #[schemars(length(min = 1))]
+    pub ports: Vec<NonZeroU16>,
+    /// What is spoken there.
+    #[serde(default)]
+    pub protocol: Protocol,
+}
+
+/// What is spoken at a port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
 /// How the cluster resolves names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Dns {
     /// The namespace of its DNS pods.
     pub namespace: DnsName,

@@ -1,7 +1,7 @@
 //! The variables that templates may use: one table, from which rendering, its error messages and
 //! `docs/templates.md` derive. Values come out of validated types only.
 
-use crate::tenant::{Platform, SharedServices, Tenant};
+use crate::tenant::{Egress, Platform, SharedServices, Tenant};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -13,7 +13,7 @@ pub struct Variable<T> {
     pub about: &'static str,
     /// The field of the tenant file (or of the platform's settings) that it comes from.
     pub field: &'static str,
-    /// Its value: a string, a number, yes or no, or a list of strings.
+    /// Its value: a string, a number, yes or no, or a list of strings or objects.
     pub value: fn(&T) -> Value,
 }
 
@@ -44,6 +44,7 @@ pub(crate) fn values<T>(table: &[Variable<T>], of: &T) -> Map<String, Value> {
 pub static TENANT: &[Variable<Tenant>] = &[
     variable("TENANT_ID", "id", "the tenant's id", |t| json!(t.id)),
     variable("TENANT_NAME", "name", "its name for people; the id where none is given", |t| json!(t.display_name())),
+    variable("TIER", "tier", "where the values come from that the tenant file leaves out", |t| json!(t.tier)),
     variable("NAMESPACE", "id", "its namespace, `ai-agents-{id}`", |t| json!(t.namespace())),
     variable("RESOURCE_QUOTA_CPU_REQUESTS", "quota.requestsCpu", "quota: `requests.cpu`", |t| json!(t.quota.requests_cpu)),
     variable("RESOURCE_QUOTA_CPU_LIMITS", "quota.limitsCpu", "quota: `limits.cpu`", |t| json!(t.quota.limits_cpu)),
@@ -87,10 +88,22 @@ pub static TENANT: &[Variable<Tenant>] = &[
     variable("INGRESS_CLASS", "ingress.className", "class of the Ingress object; none is made where empty", |t| optional(t.ingress.class_name.as_ref())),
     variable("INGRESS_HOST", "ingress.host", "host that the Ingress object is for; any where empty", |t| optional(t.ingress.host.as_ref())),
     variable("INTERNET_EXCEPT", "internet.except", "list: address ranges that are not the internet", |t| json!(t.internet.except)),
+    variable("EGRESS_RULES", "egress", "list: what the tenant reaches besides, each a rule of a NetworkPolicy; no such policy is made where empty", egress_rules),
     variable("DNS_NAMESPACE", "dns.namespace", "namespace of the cluster's DNS pods", |t| json!(t.dns.namespace)),
     variable("DNS_POD_APP", "dns.podApp", "label `k8s-app` of the cluster's DNS pods", |t| json!(t.dns.pod_app)),
     variable("CLUSTER_DOMAIN", "dns.clusterDomain", "domain that names of Services end in", |t| json!(t.dns.cluster_domain)),
 ];
+
+/// One rule for each destination: within one rule, every peer goes with every port
+/// (<https://kubernetes.io/docs/concepts/services-networking/network-policies/#networkpolicy-resource>).
+fn egress_rules(tenant: &Tenant) -> Value {
+    let rule = |egress: &Egress| {
+        let port = |port| json!({"protocol": egress.protocol, "port": port});
+        let ports: Vec<Value> = egress.ports.iter().map(port).collect();
+        json!({"to": [{"ipBlock": {"cidr": egress.cidr}}], "ports": ports})
+    };
+    tenant.egress.iter().map(rule).collect()
+}
 
 /// A value that may be left out; `{{#if}}` takes an empty string for no.
 fn optional<T: Serialize>(value: Option<&T>) -> Value {

@@ -161,6 +161,50 @@ fn an_ingress_object_is_made_where_its_class_is_named(#[case] host: Option<&str>
     assert_eq!(ingress["spec"], spec);
 }
 
+#[test]
+fn destinations_of_a_tenant_are_a_policy_of_their_own() {
+    let mut tenant = tenant("acme");
+    let text =
+        "[{cidr: 192.0.2.10/32, ports: [443, 8443]}, {cidr: 10.20.0.0/16, ports: [123], protocol: UDP}]";
+    tenant.egress = crate::yaml::read(text).unwrap();
+    let manifests = rendered(&tenant, &Templates::embedded()).unwrap();
+    let policy = find(&manifests, "networkpolicy-allow-egress-destinations");
+    let to = |cidr: &str| serde_json::json!([{"ipBlock": {"cidr": cidr}}]);
+    let expected = serde_json::json!([
+        {"to": to("192.0.2.10/32"), "ports": [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 8443}]},
+        {"to": to("10.20.0.0/16"), "ports": [{"protocol": "UDP", "port": 123}]},
+    ]);
+    assert_eq!(policy["spec"]["egress"], expected);
+    assert_eq!(policy["spec"]["podSelector"], serde_json::json!({}));
+    assert_eq!(manifests.len(), 16);
+}
+
+#[test]
+fn labels_of_a_tenant_are_on_every_object_and_on_no_pod() {
+    let text = "id: acme\nlabels: {example.com/cost-center: \"4711\"}\nannotations: {example.com/contact: \"on call: {{TENANT_ID}}\"}";
+    let tenant = Tenant::from_yaml(text).unwrap();
+    let manifests = rendered(&tenant, &Templates::embedded()).unwrap();
+    for manifest in &manifests {
+        let metadata = &manifest.object.metadata;
+        let (labels, annotations) = (
+            metadata.labels.as_ref().unwrap(),
+            metadata.annotations.as_ref().unwrap(),
+        );
+        assert_eq!(
+            labels["example.com/cost-center"], "4711",
+            "{}",
+            manifest.file_name
+        );
+        assert_eq!(labels["managed-by"], "ai-agents-platform");
+        assert_eq!(annotations["example.com/contact"], "on call: {{TENANT_ID}}");
+    }
+    let pods = &find(&manifests, "deployment-api")["spec"]["template"]["metadata"]["labels"];
+    assert!(
+        pods["app"].is_string() && pods["example.com/cost-center"].is_null(),
+        "{pods}"
+    );
+}
+
 #[rstest]
 #[case::a_number("007")]
 #[case::a_float("1e3")]

@@ -8,18 +8,18 @@ use rstest::rstest;
 use serde_json::json;
 use std::path::Path;
 
-fn provisioner(directory: &Path) -> Command {
+pub(crate) fn provisioner(directory: &Path) -> Command {
     let mut command = Command::cargo_bin("provisioner").unwrap();
     command.current_dir(directory).env_clear().env("HOME", directory);
     command
 }
 
-fn directory() -> tempfile::TempDir {
+pub(crate) fn directory() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
 /// Only a server on a thread of its own can answer while the test waits for the command.
-fn with_server(test: impl FnOnce(&Server)) {
+pub(crate) fn with_server(test: impl FnOnce(&Server)) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -373,6 +373,9 @@ fn a_missing_namespace_of_the_shared_services_is_named_with_its_remedy(
 #[case::apply(&["apply", "--help"])]
 #[case::delete(&["delete", "--help"])]
 #[case::generate(&["generate", "--help"])]
+#[case::list(&["list", "--help"])]
+#[case::status(&["status", "--help"])]
+#[case::tenant_new(&["tenant", "new", "--help"])]
 #[case::platform(&["platform", "--help"])]
 #[case::platform_diff(&["platform", "diff", "--help"])]
 #[case::platform_apply(&["platform", "apply", "--help"])]

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 mod apply;
 mod cli;
 mod delete;
+mod fleet;
 mod killed;
 mod platform;
 mod ready;

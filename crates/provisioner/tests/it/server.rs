@@ -335,6 +335,16 @@ fn decoded(text: &str) -> String {
         })
 }
 
+/// Whether the object is in the list over all namespaces that this path is of: `/apis/apps/v1/deployments`.
+fn is_one_of(object: &str, path: &str) -> bool {
+    let Some((group, plural)) = path.rsplit_once('/') else {
+        return false;
+    };
+    let namespaced = object.strip_prefix(&format!("{group}/namespaces/"));
+    let parts: Vec<&str> = namespaced.into_iter().flat_map(|rest| rest.split('/')).collect();
+    matches!(parts.as_slice(), [_, of, _] if *of == plural)
+}
+
 /// Whether a field that is applied has another value by now.
 fn edited(existing: Option<&Value>, body: &Value) -> bool {
     let mut fields = body.as_object().into_iter().flatten();
@@ -469,7 +479,9 @@ impl State {
         let items: Vec<&Value> = self
             .objects
             .iter()
-            .filter(|(key, _)| key.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/')))
+            .filter(|(key, _)| {
+                key.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/')) || is_one_of(key, path)
+            })
             .map(|(_, object)| object)
             .filter(|object| !owned || object["metadata"]["labels"]["managed-by"] == "ai-agents-platform")
             .collect();
