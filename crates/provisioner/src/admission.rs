@@ -4,10 +4,11 @@
 
 use crate::names::{DnsName, DomainName, LabelValue};
 use crate::tenant::fixed;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which of the platform's admission policies are in force, and what they let through. All are, by default.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 #[allow(
     clippy::struct_excessive_bools,
