@@ -610,6 +610,7 @@ impl Session {
             Waiting::Over(why) => return Err(why.clone()),
         }
         if let Err(error) = self.input.lock().await.line(&line).await {
+            let error = error.into();
             end(&self.waiting, &error);
             return Err(error);
         }
@@ -626,7 +627,7 @@ async fn read(mut output: Output, waiting: Arc<Mutex<Waiting>>) {
     let why = loop {
         let line = match output.line().await {
             Ok(line) => line,
-            Err(error) => break error,
+            Err(error) => break error.into(),
         };
         let reply: Reply = match serde_json::from_slice(&line) {
             Ok(reply) => reply,

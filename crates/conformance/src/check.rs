@@ -47,6 +47,7 @@ mod pg_04;
 mod prov_01;
 mod prov_02;
 mod prov_04;
+mod prov_05;
 mod prov_13;
 pub(crate) mod prov_14;
 mod quo_01;
@@ -113,6 +114,7 @@ pub const ALL: &[&dyn Check] = &[
     &prov_01::Prov01,
     &prov_02::Prov02,
     &prov_04::Prov04,
+    &prov_05::Prov05,
     &prov_13::Prov13,
     &prov_14::Prov14,
 ];

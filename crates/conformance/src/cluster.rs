@@ -407,6 +407,7 @@ const OWN: &[(&str, &str, &[&str])] = &[
 /// What single checks need beside that: the check, and what it needs. A run goes on without.
 pub const OPTIONAL: &[(&str, &str)] = &[
     ("RBAC-06", "impersonate on users"),
+    ("PROV-05", "list on clusterrolebindings"),
     ("RBAC-15", "impersonate on users and groups"),
     (
         "APP-*",

@@ -2,8 +2,10 @@
 //! pass. Read strictly: a fault that plants nothing, or expects an item that no run has, would be a test that cannot fail. Pure but for
 //! reading a directory; planting is left to `selftest`.
 
+mod by_hand;
 mod services;
 
+pub use by_hand::ByHand;
 pub use services::Services;
 
 use crate::check;
@@ -25,8 +27,10 @@ pub const CLEAN_PASS: &str = "clean-pass";
 
 /// What describes a fault, and the directories that plant it.
 const DOCUMENT: &str = "fault.yaml";
-const PARTS: [&str; 5] = ["tenant-a", "tenant-b", "platform", "services", "beside"];
-const SHAPE: &str = "a fault is a directory with fault.yaml and at least one of tenant-a/, tenant-b/, platform/, services/ and beside/: docs/selftest.md";
+const PARTS: [&str; 6] = [
+    "tenant-a", "tenant-b", "platform", "services", "by-hand", "beside",
+];
+const SHAPE: &str = "a fault is a directory with fault.yaml and at least one of tenant-a/, tenant-b/, platform/, services/, by-hand/ and beside/: docs/selftest.md";
 
 /// The items that did not pass; `a` and `b` stand for the fault's tenants: `NET-02 a -> b`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -111,6 +115,8 @@ pub struct Fault {
     pub platform: Option<Templates>,
     /// What it changes inside PostgreSQL and Redis.
     pub services: Services,
+    /// What somebody else does in the tenants once they are provisioned.
+    pub by_hand: ByHand,
     /// Objects beside the tenants: a namespace first, then what is in it.
     pub beside: Vec<Value>,
     /// Objects of the tenants that carry a finalizer, which nobody but us takes off again.
@@ -133,6 +139,7 @@ impl Fault {
             templates: BTreeMap::new(),
             platform: None,
             services: Services::default(),
+            by_hand: ByHand::default(),
             beside: Vec::new(),
             held: Vec::new(),
             alone: false,
@@ -287,6 +294,7 @@ fn fault(root: &Path, name: String, mut files: Files) -> Result<Fault, SettingsE
         templates: BTreeMap::new(),
         platform: None,
         services: Services::default(),
+        by_hand: ByHand::default(),
         beside: Vec::new(),
         held: Vec::new(),
         alone: document.alone,
@@ -424,6 +432,10 @@ fn fill(fault: &mut Fault, mut parts: Parts) -> Result<bool, SettingsError> {
     }
     if let Some(files) = parts.remove("services") {
         fault.services = Services::read(files)?;
+        plants = true;
+    }
+    if let Some(files) = parts.remove("by-hand") {
+        fault.by_hand = ByHand::read(files, &fault.tenants)?;
         plants = true;
     }
     if let Some(files) = parts.remove("beside") {

@@ -10,7 +10,7 @@ use conformance::describe;
 use conformance::document::file::ReportFile;
 use conformance::document::{junit, terminal};
 use conformance::event::{Event, Events};
-use conformance::fault::Services;
+use conformance::fault::{ByHand, Services};
 use conformance::names::RunId;
 use conformance::plan::Selection;
 use conformance::report::{EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_USAGE, Report};
@@ -169,6 +169,7 @@ async fn run(args: Run) -> Result<u8, Failure> {
         ledgers: ledgers(),
         templates: BTreeMap::new(),
         services: Services::default(),
+        by_hand: ByHand::default(),
         around: Surroundings::default(),
     };
     if args.dry_run {

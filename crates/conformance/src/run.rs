@@ -6,7 +6,7 @@ use crate::cluster::{self, Cluster, ClusterError};
 use crate::context::{BeforeCleanUp, Context};
 use crate::error::{HarnessError, within};
 use crate::event::{Beginning, Event, Events, PlannedItem, TenantBefore};
-use crate::fault::Services;
+use crate::fault::{ByHand, Services};
 use crate::lease;
 use crate::ledger::{self, Entry, Kind, Ledger};
 use crate::manifest::Mark;
@@ -51,6 +51,8 @@ pub struct Request {
     pub templates: BTreeMap<TenantId, Templates>,
     /// A fault inside PostgreSQL and Redis, planted once the tenants are registered there.
     pub services: Services,
+    /// What somebody else does in the tenants that the run makes, once they are provisioned.
+    pub by_hand: ByHand,
     /// What stands already outside of tenants, and is used instead of being put up.
     pub around: Surroundings,
 }
@@ -168,6 +170,7 @@ async fn run_on(
         ledgers,
         templates,
         services,
+        by_hand,
         around,
     } = request;
     let settings = cluster.complete(settings);
@@ -200,6 +203,7 @@ async fn run_on(
         shared: Vec::new(),
         templates,
         services,
+        by_hand,
     };
     let prepared = tokio::select! {
         prepared = tokio::time::timeout_at(deadline, prepare(&mut site, &selection)) => prepared,
@@ -530,6 +534,7 @@ pub async fn surround(settings: &Settings, ledgers: &Path, life: Duration) -> Re
         absent: Vec::new(),
         templates: BTreeMap::new(),
         services: Services::default(),
+        by_hand: ByHand::default(),
     });
     let stage = Stage::new(&site, &resources, &Surroundings::default());
     stage.drive().await;

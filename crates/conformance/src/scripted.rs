@@ -99,6 +99,7 @@ impl Server {
             shared: Vec::new(),
             templates: std::collections::BTreeMap::new(),
             services: crate::fault::Services::default(),
+            by_hand: crate::fault::ByHand::default(),
         });
         let stage = Stage::new(&site, needs, &Surroundings::default());
         Context {

@@ -7,7 +7,7 @@ use crate::cluster::{ANSWER, Cluster};
 use crate::credentials::{self, Credentials};
 use crate::error::{HarnessError, within};
 use crate::event::Events;
-use crate::fault::Services;
+use crate::fault::{ByHand, Services};
 use crate::ledger::{Entry, Kind, Ledger, api};
 use crate::manifest::{self, AgentPod, Mark};
 use crate::names::{self, EXPIRES, RUN_ID};
@@ -50,6 +50,8 @@ pub struct Site {
     pub templates: BTreeMap<TenantId, Templates>,
     /// A fault inside PostgreSQL and Redis, planted once the tenants are registered there.
     pub services: Services,
+    /// What somebody else does in the tenants that the run makes, once they are provisioned.
+    pub by_hand: ByHand,
 }
 
 impl Site {
@@ -60,6 +62,22 @@ impl Site {
     pub fn tenant(&self, id: &TenantId) -> Result<&Tenant, HarnessError> {
         let found = self.settings.tenants.iter().find(|tenant| tenant.id == *id);
         found.ok_or_else(|| HarnessError::new(format!("{id} is no tenant of this run")))
+    }
+
+    /// What the tenant's namespace is to hold: by the templates that the run provisions it from, with the run's mark where the run makes it.
+    ///
+    /// # Errors
+    /// It is not a tenant of this run, or its templates cannot be filled in.
+    pub fn manifests(&self, id: &TenantId) -> Result<Vec<Manifest>, HarnessError> {
+        let templates = self.templates.get(id).cloned();
+        let templates = templates.unwrap_or_else(Templates::embedded);
+        let stamp = if self.absent.contains(id) {
+            stamp(self)
+        } else {
+            Stamp::default()
+        };
+        provisioner::render(self.tenant(id)?, &templates, &stamp)
+            .map_err(|error| HarnessError::during(format!("render tenant {id}"), &error))
     }
 
     /// The tenant of this id that is deliberately open: as the first one is, but for its id.
@@ -504,10 +522,7 @@ async fn provision(site: Arc<Site>, id: TenantId) -> Result<(), HarnessError> {
     if !site.absent.contains(&id) {
         return Ok(());
     }
-    let doing = format!("provision tenant {id}");
-    let failed = |error: &dyn std::error::Error| HarnessError::during(&doing, error);
-    let manifests = provisioner::render(site.tenant(&id)?, &templates(&site, &id), &stamp(&site))
-        .map_err(|error| failed(&error))?;
+    let manifests = site.manifests(&id)?;
     claim(&site, &id, &manifests).await?;
     let options = ApplyOptions {
         readiness: None,
@@ -515,7 +530,8 @@ async fn provision(site: Arc<Site>, id: TenantId) -> Result<(), HarnessError> {
     };
     provisioner::apply(&site.cluster.client, &manifests, &id, &options, &Silent)
         .await
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| HarnessError::during(format!("provision tenant {id}"), &error))?;
+    site.by_hand.plant(&site.cluster.client, &id).await?;
     site.events.progress(format!("tenant {id} provisioned"));
     Ok(())
 }

@@ -11,8 +11,9 @@ pub(crate) mod plan;
 
 pub use conflict::Conflict;
 
-use crate::calls::{self, CallError, Calls, Cause};
+use crate::calls::{self, CallError, Calls};
 use crate::credentials;
+use crate::hardening;
 use crate::kinds::Phase;
 use crate::manifest::{Manifest, ObjectRef};
 use crate::names::TenantId;
@@ -24,6 +25,7 @@ use kube::Client;
 use kube::core::DynamicObject;
 use objects::{Objects, Owner};
 use plan::{Action, Look, Plan};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -150,8 +152,7 @@ impl ApplyError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Foreign { .. } => Some(
-                "choose another tenant id; taking over a namespace that somebody made by hand is what `provisioner adopt` is for, in a coming version"
-                    .to_owned(),
+                "choose another tenant id; or, where somebody made it by hand for this tenant, take it over: `provisioner adopt` shows what that changes, and asks".to_owned(),
             ),
             Self::Terminating { namespace, .. } => Some(format!(
                 "`kubectl get namespace {namespace} -o jsonpath='{{.status.conditions}}'` says what holds it; then apply again"
@@ -176,7 +177,7 @@ impl ApplyError {
     }
 }
 
-/// Brings the tenant's namespace to what the manifests say.
+/// Brings the tenant's namespace to what the manifests say. What a namespace was adopted without ([`hardening`]) stays left out.
 ///
 /// # Errors
 /// See [`ApplyError`]. After a conflict or a refusal by ownership nothing was changed; after other errors the same call again
@@ -212,12 +213,14 @@ async fn bring_up_to_date(
     manifests: &[Manifest],
 ) -> Result<Applied, ApplyError> {
     let plan = loop {
-        if settle_ownership(objects, tenant).await? {
-            let mut look = plan::look(objects, manifests).await?;
+        if let Some(annotations) = settle_ownership(objects, tenant).await? {
+            let manifests = hardening::honour(manifests, &annotations);
+            let mut look = plan::look(objects, &manifests).await?;
             if completed_record(objects, &look).await? {
-                look = plan::look(objects, manifests).await?;
+                look = plan::look(objects, &manifests).await?;
             }
-            break plan::settle(objects, look).await?;
+            let plan = plan::settle(objects, look).await?;
+            return carry_out(objects, plan).await;
         }
         if made_namespace(objects, manifests).await? {
             break Plan::fresh(manifests);
@@ -226,18 +229,23 @@ async fn bring_up_to_date(
     carry_out(objects, plan).await
 }
 
-/// Whether the namespace exists, and is ours; waits for one that is on its way out.
-async fn settle_ownership(objects: &Objects<'_>, tenant: &TenantId) -> Result<bool, ApplyError> {
+/// The annotations of the namespace, where it exists and is ours; waits for one that is on its way out.
+async fn settle_ownership(
+    objects: &Objects<'_>,
+    tenant: &TenantId,
+) -> Result<Option<BTreeMap<String, String>>, ApplyError> {
     let started = Instant::now();
     let namespace = tenant.namespace();
     let mut told = false;
     loop {
         match ownership::look(objects.calls, objects.client, tenant).await? {
-            Ownership::Absent => return Ok(false),
+            Ownership::Absent => return Ok(None),
             Ownership::Foreign { why } => return Err(ApplyError::Foreign { namespace, why }),
             Ownership::Ours {
-                terminating: false, ..
-            } => return Ok(true),
+                terminating: false,
+                annotations,
+                ..
+            } => return Ok(Some(annotations)),
             Ownership::Ours { .. } if Instant::now() > objects.calls.deadline() => {
                 return Err(ApplyError::Terminating {
                     namespace,
@@ -383,11 +391,8 @@ async fn generate_credentials(
     if manifest.kind.kind != "Secret" {
         return Ok(false);
     }
-    let keys = credentials::wanted(&manifest.object).map_err(|problem| CallError {
-        what: format!("generate credentials in {}", manifest.reference()),
-        tried_for: None,
-        cause: Cause::Unsent(format!("it {problem}")),
-    })?;
+    let keys =
+        credentials::wanted(&manifest.object).map_err(|problem| credentials::unusable(manifest, &problem))?;
     if keys.is_empty() {
         return Ok(false);
     }

@@ -204,6 +204,21 @@ impl Cause {
     }
 }
 
+/// An error and its causes in one line; a cause that its parent already quotes is not repeated.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        source = cause.source();
+    }
+    text
+}
+
 pub(crate) fn is_field_conflict(cause: &kube::core::response::StatusCause) -> bool {
     cause.reason == "FieldManagerConflict"
 }

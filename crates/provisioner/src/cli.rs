@@ -1,22 +1,28 @@
 //! The command line: what may be said, and its help; each command has a file of its own, and what several of them take is here.
 //! What is done is in [`crate::commands`].
 
+mod adopt;
 mod apply;
 mod delete;
+mod diff;
 mod generate;
 mod list;
 mod platform;
+mod preflight;
 mod status;
 mod tenant;
 
-pub(crate) use apply::ApplyArgs;
+pub(crate) use adopt::AdoptArgs;
+pub(crate) use apply::{ApplyArgs, DryRun};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use delete::DeleteArgs;
+pub(crate) use diff::DiffArgs;
 pub(crate) use generate::GenerateArgs;
 pub(crate) use list::ListArgs;
 pub(crate) use platform::{
     PlatformApplyArgs, PlatformArgs, PlatformCommand, PlatformDiffArgs, PlatformSettingsArgs,
 };
+pub(crate) use preflight::PreflightArgs;
 use provisioner::fleet::Selection;
 use provisioner::{ConnectOptions, TenantId};
 pub(crate) use status::StatusArgs;
@@ -32,17 +38,20 @@ Examples:
   provisioner tenant new acme-corp --tier premium
   provisioner list
   provisioner status --tenant-id acme-corp
+  provisioner diff --tenant-id acme-corp
+  provisioner adopt --tenant-id acme-corp --harden limitrange
   provisioner generate --tenant-id acme-corp
   provisioner delete --tenant-id acme-corp --yes
   provisioner delete --tenant-id acme-corp --purge-data
   provisioner platform diff --context staging
+  provisioner preflight --tenant-id acme-corp
 
 Exit codes:
-  0  done; for apply: everything is as the templates say, and ready; for status: ready
+  0  done; for apply: everything is as the templates say, and ready; for status: ready; for diff: the same
   1  failed, of one tenant at least: refused, in conflict, not ready in time, or the cluster did not answer;
-     for platform diff: something differs; for status: not ready
+     for diff: something differs; for status: not ready
   2  the command line, tenant file, tiers, templates or kubeconfig cannot be used
-  3  for status: it could not be found out
+  3  for diff and status: it could not be found out
 
 Logs go to stderr, results to stdout. RUST_LOG filters the logs.";
 
@@ -76,10 +85,13 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Apply(ApplyArgs),
+    Diff(DiffArgs),
+    Adopt(AdoptArgs),
     Delete(DeleteArgs),
     Generate(GenerateArgs),
     List(ListArgs),
     Platform(PlatformArgs),
+    Preflight(PreflightArgs),
     Status(StatusArgs),
     Tenant(TenantArgs),
 }

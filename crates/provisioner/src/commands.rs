@@ -1,11 +1,14 @@
 //! What each subcommand does: settings into library calls, outcomes into results; each command has a file of its own, and what
 //! several of them do is here.
 
+mod adopt;
 mod apply;
 mod delete;
+mod diff;
 mod generate;
 mod list;
 mod platform;
+mod preflight;
 mod status;
 mod tenant;
 
@@ -21,6 +24,8 @@ use std::process::ExitCode;
 pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let done = match cli.command {
         Command::Apply(args) => apply::run(args).await,
+        Command::Diff(args) => return diff::run(args).await,
+        Command::Adopt(args) => adopt::run(args).await,
         Command::Delete(args) => delete::run(args).await,
         Command::Generate(args) => generate::run(args),
         Command::List(args) => list::run(args).await,
@@ -28,6 +33,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             PlatformCommand::Diff(args) => return platform::diff(args).await,
             PlatformCommand::Apply(args) => platform::apply(args).await,
         },
+        Command::Preflight(args) => return preflight::run(args).await,
         Command::Status(args) => return status::run(args).await,
         Command::Tenant(args) => match args.command {
             TenantCommand::New(args) => tenant::new(args),

@@ -224,6 +224,7 @@ impl Progress for Log {
             }
             Step::Registered { what, change } => tracing::info!("{change} {what}"),
             Step::Purged { login, was } => tracing::info!("removed of {login}: {was}"),
+            Step::Note(text) => tracing::info!("{text}"),
             other => tracing::debug!("{other:?}"),
         }
     }

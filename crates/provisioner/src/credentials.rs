@@ -4,11 +4,13 @@
 //!
 //! A template may hold a value for such a key all the same: then that one is meant, and none is made.
 
+use crate::calls::{CallError, Cause};
 use crate::labels;
 use crate::manifest::Manifest;
 use k8s_openapi::ByteString;
 use kube::core::DynamicObject;
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 
 /// The fewest and the most random bytes of a value.
 const BYTES: std::ops::RangeInclusive<usize> = 16..=1024;
@@ -65,6 +67,29 @@ fn key(word: &str) -> Option<Generated> {
         key: key.to_owned(),
         bytes,
     })
+}
+
+/// Those of these keys that the Secret lacks.
+pub(crate) fn lacking<'k>(keys: &'k [Generated], live: &DynamicObject) -> impl Iterator<Item = &'k str> {
+    let held: HashSet<String> = live
+        .data
+        .get("data")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flat_map(|held| held.keys().cloned())
+        .collect();
+    keys.iter()
+        .filter(move |generated| !held.contains(&generated.key))
+        .map(|generated| generated.key.as_str())
+}
+
+/// That the annotation cannot be used; rendering refuses such a one.
+pub(crate) fn unusable(manifest: &Manifest, problem: &str) -> CallError {
+    CallError {
+        what: format!("generate credentials in {}", manifest.reference()),
+        tried_for: None,
+        cause: Cause::Unsent(format!("it {problem}")),
+    }
 }
 
 /// A value for each of these keys that the Secret lacks, as in `data`; none if it lacks none.

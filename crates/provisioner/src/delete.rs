@@ -9,6 +9,7 @@ mod workloads;
 use crate::calls::{CallError, Calls};
 use crate::manifest::ObjectRef;
 use crate::names::TenantId;
+use crate::needs::Need;
 use crate::ownership::{self, Ownership};
 use crate::progress::{Progress, Step};
 use k8s_openapi::api::core::v1::Namespace;
@@ -85,7 +86,7 @@ impl DeleteError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Foreign { .. } => Some(
-                "delete it by hand if it is to go; taking over a namespace is what `provisioner adopt` is for, in a coming version"
+                "delete it by hand if it is to go; or take it over first: `provisioner adopt`"
                     .to_owned(),
             ),
             Self::Call(error) => error.hint(),
@@ -148,6 +149,13 @@ pub async fn delete(
         until_gone(client, &calls, &namespace, &uid, started).await?;
         return Ok(result);
     }
+}
+
+/// What a deletion needs: kinds that we may not list are passed over, but for pods, whose end is waited for.
+pub(crate) fn needs(namespace: &str) -> Vec<Need> {
+    let pods = ["list", "delete"].map(|verb| Need::new(verb, ("", "pods"), Some(namespace)));
+    let itself = ["get", "delete"].map(|verb| Need::new(verb, ("", "namespaces"), None));
+    [pods, itself].concat()
 }
 
 /// The uid makes sure that it is the namespace whose owner we looked at; where it is not, this fails with 409.

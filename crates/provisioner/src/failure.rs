@@ -3,7 +3,8 @@
 use provisioner::fleet::SelectionError;
 use provisioner::generate::GenerateError;
 use provisioner::{
-    ApplyError, CallError, ConnectError, DeleteError, NotReady, RegistrationError, RenderError, TemplateError,
+    AdoptError, ApplyError, CallError, ConnectError, DeleteError, NotReady, RegistrationError, RenderError,
+    TemplateError,
 };
 use std::error::Error;
 
@@ -81,6 +82,7 @@ macro_rules! failures {
 
 failures! {
     ApplyError, FAILED, ApplyError::hint;
+    AdoptError, FAILED, AdoptError::hint;
     DeleteError, FAILED, DeleteError::hint;
     CallError, FAILED, CallError::hint;
     NotReady, FAILED, NotReady::hint;

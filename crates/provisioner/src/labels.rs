@@ -23,6 +23,10 @@ pub const CREDENTIALS_MANAGER: &str = "ai-agents-credentials";
 /// `WEBHOOK_SECRET=32 REDIS_PASSWORD=24`. Values are written in hexadecimal.
 pub const GENERATE: &str = "ai-agents-platform/generate";
 
+/// Annotation on a namespace that was adopted: which hardening it has, as in `pod-security,limitrange`, `all` or `none`. One that was not
+/// adopted has everything, and no such annotation.
+pub const HARDENING: &str = "ai-agents-platform/hardening";
+
 /// Label on what a conformance run made: the run's id.
 pub const RUN_ID: &str = "ai-agents-platform/run-id";
 /// Annotation on what a conformance run made: when it counts as left behind (RFC 3339).

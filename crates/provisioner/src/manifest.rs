@@ -36,6 +36,12 @@ impl Manifest {
         yaml::write(&credentials::without_values(self))
     }
 
+    /// The object as JSON, a Secret without its values.
+    #[must_use]
+    pub fn shown(&self) -> serde_json::Value {
+        serde_json::to_value(credentials::without_values(self)).unwrap_or_default()
+    }
+
     /// How messages name it.
     #[must_use]
     pub fn reference(&self) -> ObjectRef {

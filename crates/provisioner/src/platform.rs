@@ -20,17 +20,17 @@
 //! # }
 //! ```
 
-mod fields;
-mod ingress;
+pub(crate) mod ingress;
 mod served;
 
-pub use fields::FieldChange;
+pub use crate::diff::{FieldChange, ObjectDifference, State};
 pub use ingress::{Allowed, Ingress, PodIngress};
 
 use crate::apply::objects::{Objects, Owner, was_applied_by_us};
-use crate::apply::plan::{self, Look, Tried};
-use crate::apply::{self, Applied, ApplyError, ApplyOptions, conflict};
+use crate::apply::plan::{self, Look};
+use crate::apply::{self, Applied, ApplyError, ApplyOptions};
 use crate::calls::{CallError, Calls, Cause};
+use crate::diff::objects;
 use crate::labels;
 use crate::manifest::{Manifest, ObjectRef};
 use crate::ownership;
@@ -54,41 +54,6 @@ pub struct Difference {
     pub namespace: String,
     /// Who may reach its pods, now and then; by name. Pods that have ended are left out.
     pub pods: Vec<PodIngress>,
-}
-
-/// One object of the platform.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct ObjectDifference {
-    /// The object.
-    pub object: ObjectRef,
-    /// How it differs.
-    pub state: State,
-}
-
-/// How one object differs.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// It does not exist.
-    Create,
-    /// It exists and differs in these fields. None where their values are the same and only their manager is another.
-    Change(Vec<FieldChange>),
-    /// An object of that name exists that is not ours. It is taken over only if conflicts are forced.
-    Foreign {
-        /// What tells so, as in `label managed-by is missing, expected "ai-agents-platform"`.
-        why: String,
-        /// Where it differs.
-        changes: Vec<FieldChange>,
-    },
-    /// It is as the templates say.
-    Same,
-    /// It cannot be: this server has no such kind.
-    Skip {
-        /// What the server lacks, and since when others have it.
-        why: String,
-    },
-    /// It is ours, and the templates no longer contain it.
-    Prune,
 }
 
 impl Difference {
@@ -127,7 +92,7 @@ pub async fn diff(
     let mut wanted = Vec::new();
     for one in tried {
         let object = one.manifest.reference();
-        let (state, outcome) = compare(&objects, one).await?;
+        let (state, outcome) = objects::compare(&objects, one, foreign).await?;
         wanted.extend(outcome);
         compared.push(ObjectDifference { object, state });
     }
@@ -221,39 +186,6 @@ fn foreign(live: &DynamicObject) -> Option<String> {
         .filter(|_| !was_applied_by_us(live))
 }
 
-/// How the object differs, and what it would be.
-async fn compare(
-    objects: &Objects<'_>,
-    one: Tried<'_>,
-) -> Result<(State, Option<DynamicObject>), ApplyError> {
-    let Tried {
-        manifest,
-        live,
-        result,
-    } = one;
-    let (wanted, managers) = match result {
-        Ok(wanted) => (wanted, Vec::new()),
-        Err(failure) if failure.is_conflict() => {
-            let managers = conflict::managers(&failure);
-            let forced = objects.try_force(manifest).await;
-            (forced.map_err(|failure| failure.error)?, managers)
-        }
-        // Its role is about to be made.
-        Err(failure) if failure.lacks_role() => return Ok((State::Create, None)),
-        Err(failure) => return Err(failure.error.into()),
-    };
-    let Some(live) = live else {
-        return Ok((State::Create, Some(wanted)));
-    };
-    let changes = fields::changes(&live, &wanted, &managers);
-    let state = match foreign(&live) {
-        Some(why) => State::Foreign { why, changes },
-        None if plan::what_we_decide(live) == plan::what_we_decide(wanted.clone()) => State::Same,
-        None => State::Change(changes),
-    };
-    Ok((state, Some(wanted)))
-}
-
 async fn pods(
     client: &Client,
     calls: &Calls<'_>,
@@ -309,31 +241,7 @@ fn policy(object: &DynamicObject) -> Result<NetworkPolicy, CallError> {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for one in &self.objects {
-            let (word, changes): (&str, &[FieldChange]) = match &one.state {
-                State::Create => ("create", &[]),
-                State::Change(changes) => ("change", changes),
-                State::Foreign { changes, .. } => ("foreign", changes),
-                State::Same => ("same", &[]),
-                State::Skip { .. } => ("skip", &[]),
-                State::Prune => ("prune", &[]),
-            };
-            writeln!(f, "{word:<8} {}", one.object)?;
-            match &one.state {
-                State::Foreign { why, .. } => writeln!(f, "         it exists and is not ours: {why}")?,
-                State::Skip { why } => writeln!(f, "         {why}")?,
-                State::Change(changes) if changes.is_empty() => {
-                    writeln!(
-                        f,
-                        "         its values are the same; others set some of them since"
-                    )?;
-                }
-                _ => {}
-            }
-            for change in changes {
-                writeln!(f, "         {change}")?;
-            }
-        }
+        objects::show(&self.objects, f)?;
         writeln!(f, "\npods of {}", self.namespace)?;
         ingress::show(&self.pods, f)
     }

@@ -46,6 +46,8 @@ pub enum Step {
     },
     /// Everything that was awaited is there.
     Ready,
+    /// What else is worth a line.
+    Note(String),
     /// A passing failure, and what will be done about it.
     Retrying {
         /// What was attempted, as in `apply Deployment ai-agents-api in ai-agents-acme`.

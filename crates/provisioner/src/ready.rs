@@ -6,6 +6,7 @@ mod observe;
 use crate::list::Rollout;
 use crate::manifest::{Manifest, ObjectRef};
 use crate::names::TenantId;
+use crate::needs::Need;
 use crate::progress::{Progress, Step};
 use crate::quantity::Quantity;
 use crate::tenant::Tenant;
@@ -79,7 +80,12 @@ impl Reason {
                 "change the workload's template so that its pods are allowed"
             }
             Self::Scheduling => "add a node, or lower what the workloads request",
-            Self::Crash | Self::Probe => "`kubectl logs` of the pod says what the container is doing",
+            Self::Crash => "`kubectl logs --previous` of the pod says how the container ended",
+            Self::Probe => "`kubectl logs` of the pod says what the container is doing",
+            Self::Refused => {
+                "change the workload's template so that the named policy or webhook allows its pods"
+            }
+            Self::Node => "`kubectl describe` of the pod says what its node could not set up",
             Self::QuotaNotLive | Self::Absent => "check that kube-controller-manager runs",
             _ => return None,
         })
@@ -102,9 +108,10 @@ impl NotReady {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         // Missing endpoints follow from pods that are not ready; what is wrong with those says more.
-        self.missing
-            .iter()
-            .find_map(|missing| missing.reason.hint())
+        let hint = self.missing.iter().find_map(|missing| missing.reason.hint());
+        let starts = |missing: &Missing| missing.reason == Reason::Starting;
+        let longer = "no sign of trouble: give it longer with --timeout, as in --timeout 5m";
+        hint.or_else(|| self.missing.iter().any(starts).then_some(longer))
             .map(str::to_owned)
     }
 }
@@ -162,6 +169,20 @@ pub async fn wait_ready_for(
         progress,
     )
     .await
+}
+
+/// What the wait for these manifests' objects needs.
+pub(crate) fn needs(manifests: &[Manifest], namespace: &str) -> Vec<Need> {
+    let runs = |manifest: &Manifest| matches!(manifest.kind.kind, "Deployment" | "Service");
+    let workloads: &[(&str, &str)] = if manifests.iter().any(runs) {
+        &observe::WORKLOADS
+    } else {
+        &[]
+    };
+    let lists = observe::GUARDS.iter().chain(workloads);
+    lists
+        .map(|resource| Need::new("list", *resource, Some(namespace)))
+        .collect()
 }
 
 /// The objects that have to be there.

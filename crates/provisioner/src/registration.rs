@@ -12,6 +12,7 @@ mod roles;
 
 use crate::calls::{CallError, Calls};
 use crate::names::TenantId;
+use crate::needs::Need;
 use crate::progress::{Progress, Silent, Step};
 use crate::tenant::{SharedServices, Tenant};
 use account::Account;
@@ -276,6 +277,75 @@ impl RegistrationError {
         }
         self
     }
+}
+
+/// Since this minor version whoever forwards a port needs `create` beside `get`
+/// (<https://kubernetes.io/docs/reference/access-authn-authz/authorization/#authorization-for-pods-exec>, KEP-4006).
+const CREATE_SINCE: u32 = 35;
+
+/// What a registration of the tenant needs, in this minor version of Kubernetes.
+pub(crate) fn needs(tenant: &Tenant, version: Option<u32>) -> Vec<Need> {
+    let shared = &tenant.shared_services;
+    let there = Some(shared.namespace.as_str());
+    let secret = |name: &str, namespace| Need::new("get", ("", "secrets"), namespace).named(name);
+    let forward = |verb| Need::new(verb, ("", "pods"), there).of("portforward");
+    let mut needs = vec![
+        secret(CREDENTIALS, Some(&tenant.namespace())),
+        secret(shared.postgresql.admin_secret.as_str(), there),
+        secret(shared.redis.admin_secret.as_str(), there),
+        Need::new("list", ("discovery.k8s.io", "endpointslices"), there),
+        forward("get"),
+    ];
+    if version.is_none_or(|version| version >= CREATE_SINCE) {
+        needs.push(forward("create"));
+    }
+    needs
+}
+
+/// What PostgreSQL and Redis know of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Its role exists.
+    pub role: bool,
+    /// Its user exists.
+    pub user: bool,
+}
+
+/// Whether PostgreSQL and Redis know the tenant. Where they do not, a registration would find what it needs: the administrators' accounts,
+/// the application's database and the role that tenants are members of. Changes nothing.
+///
+/// # Errors
+/// See [`RegistrationError`]: those that [`register`] would end with.
+pub async fn known(
+    client: &Client,
+    tenant: &Tenant,
+    progress: &dyn Progress,
+    deadline: Duration,
+) -> Result<Known, RegistrationError> {
+    let calls = Calls::new(deadline, progress);
+    let patience = Patience::new(deadline, progress);
+    let shared = &tenant.shared_services;
+    let role = async {
+        let server = Server::postgresql(client, shared);
+        let admin = server
+            .admin(&calls, shared, &shared.postgresql.admin_secret)
+            .await?;
+        let what = format!("look for role {} in PostgreSQL", login(&tenant.id));
+        let attempt = || roles::known(&server, &admin, tenant);
+        patience.attempt(&what, attempt).await
+    };
+    let user = async {
+        let server = Server::redis(client, shared);
+        let admin = server.admin(&calls, shared, &shared.redis.admin_secret).await?;
+        let what = format!("look for user {} in Redis", login(&tenant.id));
+        let attempt = || redis::known(&server, &admin, &tenant.id);
+        patience.attempt(&what, attempt).await
+    };
+    let (role, user) = join(role.boxed(), user.boxed()).await;
+    Ok(Known {
+        role: role?,
+        user: user?,
+    })
 }
 
 /// How long a single connection for somebody else's use is tried for.

@@ -12,6 +12,8 @@
     reason = "tests"
 )]
 
+#[path = "cluster/adopt.rs"]
+mod adopt;
 #[path = "cluster/credentials.rs"]
 mod credentials;
 #[path = "cluster/fleet.rs"]

@@ -136,6 +136,10 @@ fn a_namespace_may_stand_beside_the_tenants() {
 #[case::cluster_scoped("{breaks: x}", &[("tenant-a/r.yaml.hbs", "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: r}\n")], "x", "makes kind \"ClusterRole\"")]
 #[case::another_directory("{breaks: x}", &[("tenant-c/a.delete", "")], "a.delete", "is no part of a fault")]
 #[case::deeper("{breaks: x}", &[("tenant-a/more/a.delete", "")], "a.delete", "is no part of a fault")]
+#[case::of_no_tenant("{breaks: x}", &[("by-hand/a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, namespace: kube-system}\n")], "a.yaml", "makes ConfigMap m in namespace kube-system")]
+#[case::namespace_of_no_tenant("{breaks: x}", &[("by-hand/a.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: kube-system}\n")], "a.yaml", "makes Namespace kube-system in namespace none")]
+#[case::cluster_wide_by_hand("{breaks: x}", &[("by-hand/a.yaml", "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: r}\n")], "a.yaml", "makes ClusterRole of rbac.authorization.k8s.io/v1")]
+#[case::nameless_by_hand("{breaks: x}", &[("by-hand/a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {namespace: \"ai-agents-@A@\"}\n")], "a.yaml", "makes ConfigMap without a name in namespace ai-agents-x-a")]
 #[case::no_namespace_beside("{breaks: x}", &[("beside/a.yaml", "kind: ConfigMap\nmetadata: {name: m, namespace: \"@BESIDE@\"}\n")], "a.yaml", "makes ConfigMap m in namespace beside-x")]
 #[case::another_name_beside("{breaks: x}", &[("beside/a.yaml", "kind: Namespace\nmetadata: {name: kube-system}\n")], "a.yaml", "makes Namespace kube-system")]
 fn a_fault_that_cannot_be_what_it_says_is_refused(

@@ -133,6 +133,7 @@ async fn judge(site: &Site, fault: &Fault, around: Surroundings, until_judged: U
         ledgers: site.ledgers.clone(),
         templates: fault.templates.clone(),
         services: fault.services.clone(),
+        by_hand: fault.by_hand.clone(),
         around,
     };
     let (events, received) = Events::channel();

@@ -19,6 +19,12 @@ use tokio::time::{Instant, sleep};
 /// How long the server may take to see a role that was just made.
 const ROLE_SEEN_WITHIN: Duration = Duration::from_secs(3);
 
+/// The verbs of the requests of this file on objects that templates make. Server-side apply is a `patch`, and takes `create` as well
+/// where the object does not exist (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#rbac-and-permissions>).
+pub(crate) const VERBS: [&str; 5] = ["get", "list", "create", "patch", "delete"];
+/// The same on the namespace, which is neither looked for nor pruned.
+pub(crate) const NAMESPACE_VERBS: [&str; 3] = ["get", "create", "patch"];
+
 /// Whose objects are applied: which namespace they are in, and which are looked at to find what is no longer wanted.
 #[derive(Clone, Copy)]
 pub(crate) enum Owner<'a> {
@@ -91,7 +97,7 @@ impl<'a> Objects<'a> {
         }
     }
 
-    fn api(&self, kind: &Kind) -> Api<DynamicObject> {
+    pub(crate) fn api(&self, kind: &Kind) -> Api<DynamicObject> {
         match kind.scope {
             Scope::Namespaced => {
                 Api::namespaced_with(self.client.clone(), &self.owner.namespace(), &kind.resource())
@@ -101,7 +107,7 @@ impl<'a> Objects<'a> {
     }
 
     /// Applies the object; returns it as it then is.
-    pub(super) async fn apply<'m>(&self, manifest: &'m Manifest) -> Result<DynamicObject, Failure<'m>> {
+    pub(crate) async fn apply<'m>(&self, manifest: &'m Manifest) -> Result<DynamicObject, Failure<'m>> {
         let until = Instant::now() + ROLE_SEEN_WITHIN;
         loop {
             match self.patch(manifest, "apply", self.parameters()).await {

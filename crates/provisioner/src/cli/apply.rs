@@ -1,7 +1,7 @@
 //! `provisioner apply`.
 
 use super::{ClusterArgs, GeneratedArgs, OutputArgs, SelectionArgs, duration};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::time::Duration;
 
 /// Make or update a tenant's namespace, register the tenant with PostgreSQL and Redis, and wait until it is ready.
@@ -21,6 +21,10 @@ pub(crate) struct ApplyArgs {
     pub(crate) generated: GeneratedArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    /// Change nothing: client renders, checks and shows what would be sent, without a cluster; server asks the cluster and shows what
+    /// would change, as `diff` does.
+    #[arg(long, value_name = "WHERE", value_enum)]
+    pub(crate) dry_run: Option<DryRun>,
     /// Take fields back from whoever else set them.
     #[arg(long)]
     pub(crate) force_conflicts: bool,
@@ -30,4 +34,13 @@ pub(crate) struct ApplyArgs {
     /// How long to wait for the tenant to be ready, as in 90s or 2m; 0s does not wait.
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
     pub(crate) timeout: Duration,
+}
+
+/// Where an apply ends that changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DryRun {
+    /// Before the cluster.
+    Client,
+    /// In the cluster's API server.
+    Server,
 }

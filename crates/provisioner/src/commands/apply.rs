@@ -1,7 +1,7 @@
 //! `provisioner apply`.
 
-use super::{Prepared, open, prepare};
-use crate::cli::{ApplyArgs, OutputFormat};
+use super::{Prepared, diff, open, prepare};
+use crate::cli::{ApplyArgs, DryRun, OutputFormat};
 use crate::console::{self, Log, Tally};
 use crate::failure::Failure;
 use futures::StreamExt;
@@ -11,12 +11,12 @@ use provisioner::{
     wait_ready_for,
 };
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing::Instrument;
 
 /// How long PostgreSQL and Redis are tried for.
-const REGISTER_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const REGISTER_WITHIN: Duration = Duration::from_secs(30);
 
 /// What became of one tenant.
 #[derive(Serialize)]
@@ -69,6 +69,13 @@ struct Work {
 
 pub(super) async fn run(args: ApplyArgs) -> Result<(), Failure> {
     let prepared = prepare(args.selection)?;
+    match args.dry_run {
+        Some(DryRun::Client) => return diff::client(&prepared, args.output.output),
+        Some(DryRun::Server) => {
+            return diff::server(args.cluster, &prepared, args.force_conflicts, args.output.output).await;
+        }
+        None => {}
+    }
     let format = args.output.output;
     let several = prepared.len() > 1;
     let work = Work {
@@ -183,7 +190,7 @@ impl Work {
         applied: &mut Option<Applied>,
     ) -> Result<State, Failure> {
         let (client, log) = (&self.connection.client, Log::of_steps(self.brief));
-        self.write(tenant, manifests)?;
+        self.say(&write(&self.generated, tenant, manifests)?);
         *applied = Some(apply(client, manifests, &tenant.id, &self.options, &log).await?);
         // What API and worker log in with; they are not ready without.
         if tenant.registration {
@@ -198,13 +205,6 @@ impl Work {
         Ok(State::Ready)
     }
 
-    fn write(&self, tenant: &Tenant, manifests: &[Manifest]) -> Result<(), Failure> {
-        let count = generate(&self.generated, &tenant.id, manifests)?.len();
-        let directory = self.generated.join(tenant.id.as_str());
-        self.say(&format!("generated {count} manifests in {}", directory.display()));
-        Ok(())
-    }
-
     fn say(&self, step: &str) {
         if self.brief {
             tracing::debug!("{step}");
@@ -212,4 +212,11 @@ impl Work {
             tracing::info!("{step}");
         }
     }
+}
+
+/// Writes the manifests to the tenant's directory; answers what was done.
+pub(super) fn write(root: &Path, tenant: &Tenant, manifests: &[Manifest]) -> Result<String, Failure> {
+    let count = generate(root, &tenant.id, manifests)?.len();
+    let directory = root.join(tenant.id.as_str());
+    Ok(format!("generated {count} manifests in {}", directory.display()))
 }

@@ -112,7 +112,7 @@ fn isolates(spec: &NetworkPolicySpec, labels: &BTreeMap<String, String>) -> bool
 }
 
 /// The server admits no selector that cannot be read.
-fn selector(selector: Option<&LabelSelector>) -> Selector {
+pub(crate) fn selector(selector: Option<&LabelSelector>) -> Selector {
     Selector::try_from(selector.cloned().unwrap_or_default()).unwrap_or_default()
 }
 
@@ -136,7 +136,8 @@ fn allowed(policy: Option<&str>, spec: &NetworkPolicySpec, namespace: &str) -> V
         .collect()
 }
 
-fn describe(peer: &NetworkPolicyPeer, namespace: &str) -> String {
+/// The other end, as a reader would say it: `pods of namespace monitoring`.
+pub(crate) fn describe(peer: &NetworkPolicyPeer, namespace: &str) -> String {
     if let Some(block) = &peer.ip_block {
         return addresses(block);
     }
@@ -169,7 +170,8 @@ fn namespaces(selector: Selector) -> String {
     }
 }
 
-fn ports(ports: &[NetworkPolicyPort]) -> String {
+/// The ports of a rule, as in `TCP 5432`.
+pub(crate) fn ports(ports: &[NetworkPolicyPort]) -> String {
     let shown: Vec<String> = ports.iter().map(port).collect();
     if shown.is_empty() {
         "any port".to_owned()

@@ -6,12 +6,24 @@ use futures::future::{try_join, try_join4};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod, ResourceQuota, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::ListParams;
+use kube::api::{ListParams, LogParams};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt::Debug;
+
+/// Group and plural of what is listed until it is there.
+pub(super) const GUARDS: [(&str, &str); 2] = [("", "resourcequotas"), ("", "serviceaccounts")];
+/// So many lines of a log are read, of which the last that is not empty is told.
+const LOG_LINES: i64 = 20;
+/// The same of what runs. Events and logs are read where that is allowed.
+pub(super) const WORKLOADS: [(&str, &str); 4] = [
+    ("apps", "deployments"),
+    ("", "pods"),
+    ("", "services"),
+    ("discovery.k8s.io", "endpointslices"),
+];
 
 pub(super) struct Observer<'a> {
     client: &'a Client,
@@ -128,7 +140,13 @@ impl<'a> Observer<'a> {
                 None => Some((Reason::Absent, "it does not exist".to_owned())),
                 Some(deployment) => diagnose::deployment(deployment, &pods, &events),
             };
-            missing.extend(trouble.map(|(reason, detail)| self.missing("Deployment", name, reason, detail)));
+            let Some((reason, mut detail)) = trouble else {
+                continue;
+            };
+            if let (true, Reason::Crash, Some(deployment)) = (last, reason, live) {
+                detail.push_str(&self.last_words(deployment, &pods).await);
+            }
+            missing.push(self.missing("Deployment", name, reason, detail));
         }
         for name in &self.expected.services {
             let live = services
@@ -141,6 +159,25 @@ impl<'a> Observer<'a> {
             missing.extend(trouble.map(|(reason, detail)| self.missing("Service", name, reason, detail)));
         }
         Ok(missing)
+    }
+
+    /// What a container that ended wrote last; nothing where that cannot be read.
+    async fn last_words(&self, deployment: &Deployment, pods: &[Pod]) -> String {
+        let Some(log) = diagnose::log(deployment, pods) else {
+            return String::new();
+        };
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.expected.namespace);
+        let parameters = LogParams {
+            container: Some(log.container),
+            previous: log.previous,
+            tail_lines: Some(LOG_LINES),
+            ..LogParams::default()
+        };
+        let what = format!("read the log of Pod {}", log.pod);
+        let text = Calls::once(what, api.logs(&log.pod, &parameters)).await;
+        let line = text.ok().and_then(|text| diagnose::last_line(&text));
+        line.map(|line| format!("; last line of its log: {line}"))
+            .unwrap_or_default()
     }
 
     fn missing(&self, kind: &str, name: &str, reason: Reason, detail: String) -> Missing {

@@ -132,6 +132,19 @@ pub(super) async fn register(
     })
 }
 
+/// Whether the tenant's user exists.
+pub(super) async fn known(
+    server: &Server<'_>,
+    admin: &Account,
+    id: &TenantId,
+) -> Result<bool, RegistrationError> {
+    let what = format!("look for user {} in Redis", login(id));
+    let mut connection = connect(server, admin).await?;
+    let found = ask(&mut connection, &["GETUSER", &login(id)]).await;
+    let found = found.map_err(|error| failed(server, &what, &error))?;
+    Ok(found != Value::Nil)
+}
+
 /// One command of ACL.
 async fn ask<S: AsRef<str>>(
     connection: &mut MultiplexedConnection,

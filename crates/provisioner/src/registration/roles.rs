@@ -130,11 +130,7 @@ pub(super) async fn register(
     let settings = &tenant.shared_services.postgresql;
     let mut client = connect(server, admin, settings.database.as_str()).await?;
     let transaction = locked(&mut client, &tenant.id).await.map_err(failed)?;
-    let group = transaction
-        .query_opt("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&GROUP_ROLE])
-        .await
-        .map_err(failed)?;
-    if group.is_none() {
+    if !exists(&transaction, GROUP_ROLE).await.map_err(failed)? {
         return Err(RegistrationError::NoGroupRole { role });
     }
     let limit = i32::from(settings.connection_limit.get());
@@ -177,6 +173,23 @@ pub(super) async fn register(
     }
     transaction.commit().await.map_err(failed)?;
     Ok(change)
+}
+
+/// Whether the tenant's role exists, in a database where it could be made.
+pub(super) async fn known(
+    server: &Server<'_>,
+    admin: &Account,
+    tenant: &Tenant,
+) -> Result<bool, RegistrationError> {
+    let role = login(&tenant.id);
+    let what = format!("look for role {role} in PostgreSQL");
+    let failed = |error| failed(server, &what, &error);
+    let database = tenant.shared_services.postgresql.database.as_str();
+    let client = connect(server, admin, database).await?;
+    if !exists(&client, GROUP_ROLE).await.map_err(failed)? {
+        return Err(RegistrationError::NoGroupRole { role });
+    }
+    exists(&client, &role).await.map_err(failed)
 }
 
 /// Removes the tenant's rows and its role. Returns whether there was a role, and how many rows there were.

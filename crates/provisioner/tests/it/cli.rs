@@ -30,7 +30,7 @@ pub(crate) fn with_server(test: impl FnOnce(&Server)) {
 }
 
 /// A tenant file of a tenant that somebody else registers: the scripted server has no PostgreSQL.
-fn not_registered(directory: &Path) {
+pub(crate) fn not_registered(directory: &Path) {
     std::fs::write(directory.join("acme.yaml"), "id: acme\nregistration: false\n").unwrap();
 }
 
@@ -371,6 +371,8 @@ fn a_missing_namespace_of_the_shared_services_is_named_with_its_remedy(
 #[rstest]
 #[case::all(&["--help"])]
 #[case::apply(&["apply", "--help"])]
+#[case::adopt(&["adopt", "--help"])]
+#[case::diff(&["diff", "--help"])]
 #[case::delete(&["delete", "--help"])]
 #[case::generate(&["generate", "--help"])]
 #[case::list(&["list", "--help"])]
@@ -379,6 +381,7 @@ fn a_missing_namespace_of_the_shared_services_is_named_with_its_remedy(
 #[case::platform(&["platform", "--help"])]
 #[case::platform_diff(&["platform", "diff", "--help"])]
 #[case::platform_apply(&["platform", "apply", "--help"])]
+#[case::preflight(&["preflight", "--help"])]
 fn help(#[case] args: &[&str]) {
     let directory = directory();
     let output = provisioner(directory.path())

@@ -9,12 +9,15 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+mod adopt;
 mod apply;
 mod cli;
 mod delete;
+mod diff;
 mod fleet;
 mod killed;
 mod platform;
+mod preflight;
 mod ready;
 mod server;
 mod together;

@@ -94,6 +94,12 @@ pub(crate) struct State {
     pub(crate) quota_controller_is_down: bool,
     /// Deployments get this status instead of a complete one.
     pub(crate) deployment_status: Option<Value>,
+    /// Pods get this status.
+    pub(crate) pod_status: Option<Value>,
+    /// What whoever asks may not do, as in `patch deployments`.
+    pub(crate) forbidden: Vec<String>,
+    /// What whoever asks wanted to know about their rights, likewise.
+    pub(crate) asked: Vec<String>,
 }
 
 pub(crate) struct Server {
@@ -304,6 +310,10 @@ async fn send(reply: Reply) -> io::Result<Response<Body>> {
     let whole = |text: String| Full::from(text).map_err(|never| match never {}).boxed_unsync();
     let json = || Response::builder().header("content-type", "application/json");
     match reply {
+        // What is no JSON document: a log.
+        Reply::Json(code, Value::String(text)) => {
+            Ok(Response::builder().status(code).body(whole(text)).unwrap())
+        }
         Reply::Json(code, body) => Ok(json().status(code).body(whole(body.to_string())).unwrap()),
         Reply::Text(code, text, retry_after) => {
             let response = Response::builder()
@@ -328,7 +338,7 @@ async fn send(reply: Reply) -> io::Result<Response<Body>> {
 
 /// The few characters that a selector has encoded.
 fn decoded(text: &str) -> String {
-    [("%3D", "="), ("%2C", ","), ("%21", "!")]
+    [("%3D", "="), ("%2C", ","), ("%21", "!"), ("%2F", "/")]
         .iter()
         .fold(text.to_owned(), |text, (code, character)| {
             text.replace(code, character)
@@ -343,6 +353,15 @@ fn is_one_of(object: &str, path: &str) -> bool {
     let namespaced = object.strip_prefix(&format!("{group}/namespaces/"));
     let parts: Vec<&str> = namespaced.into_iter().flat_map(|rest| rest.split('/')).collect();
     matches!(parts.as_slice(), [_, of, _] if *of == plural)
+}
+
+/// Whether labels are as `a=b,c` wants them.
+fn selects(selector: &str, labels: &Value) -> bool {
+    let mut parts = selector.split(',').filter(|part| !part.is_empty());
+    parts.all(|part| match part.split_once('=') {
+        Some((key, value)) => labels[key] == value,
+        None => !labels[part].is_null(),
+    })
 }
 
 /// Whether a field that is applied has another value by now.
@@ -407,6 +426,11 @@ impl State {
             return refusal;
         }
         let (code, body) = match method {
+            "POST" if path.ends_with("/selfsubjectaccessreviews") => self.review(body),
+            "POST" if path.ends_with("/selfsubjectreviews") => (
+                201,
+                json!({"metadata": {}, "status": {"userInfo": {"username": "jane"}}}),
+            ),
             "POST" => self.create(path, query, body),
             "PATCH" if body["kind"].is_null() => self.merge(path, body),
             "PATCH" => self.apply(path, dry, query.contains("force=true"), body),
@@ -439,7 +463,35 @@ impl State {
         Some(Reply::Json(403, ending))
     }
 
+    /// Whether they may; all is allowed that is not forbidden.
+    fn review(&mut self, body: &Value) -> (u16, Value) {
+        let wanted = &body["spec"]["resourceAttributes"];
+        let text = |field: &str| wanted[field].as_str().unwrap_or_default();
+        let mut what = format!("{} {}", text("verb"), text("resource"));
+        if !text("subresource").is_empty() {
+            what = format!("{what}/{}", text("subresource"));
+        }
+        let allowed = !self.forbidden.contains(&what);
+        self.asked.push(what);
+        let mut review = body.clone();
+        review["status"] = json!({"allowed": allowed});
+        (201, review)
+    }
+
     fn get(&mut self, path: &str, query: &str) -> (u16, Value) {
+        if path == "/version" {
+            let fields = [
+                "buildDate",
+                "compiler",
+                "gitCommit",
+                "gitTreeState",
+                "goVersion",
+                "platform",
+            ];
+            let mut version = json!({"major": "1", "minor": "34", "gitVersion": "v1.34.0"});
+            fields.iter().for_each(|field| version[field] = json!(""));
+            return (200, version);
+        }
         if let Some(object) = self.objects.get(path) {
             return (200, object.clone());
         }
@@ -474,7 +526,7 @@ impl State {
             .split('&')
             .find_map(|part| part.strip_prefix("labelSelector="));
         self.selectors.extend(selector.map(decoded));
-        let owned = selector.is_some();
+        let selector = selector.map(decoded).unwrap_or_default();
         let prefix = format!("{path}/");
         let items: Vec<&Value> = self
             .objects
@@ -483,7 +535,7 @@ impl State {
                 key.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/')) || is_one_of(key, path)
             })
             .map(|(_, object)| object)
-            .filter(|object| !owned || object["metadata"]["labels"]["managed-by"] == "ai-agents-platform")
+            .filter(|object| selects(&selector, &object["metadata"]["labels"]))
             .collect();
         (
             200,
@@ -606,6 +658,9 @@ impl State {
                 self.objects
                     .entry(account)
                     .or_insert_with(|| json!({"metadata": {"name": "default"}}));
+            }
+            "Pod" if object["status"].is_null() => {
+                object["status"] = self.pod_status.clone().unwrap_or_default();
             }
             "ResourceQuota" if !self.quota_controller_is_down => {
                 object["status"] = json!({"hard": object["spec"]["hard"]});

@@ -7,6 +7,7 @@ use std::fmt;
 
 /// One field that an apply would change.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct FieldChange {
     /// The field, as the API server names it: `.spec.ingress[0].ports[0].port`.
     pub path: String,
@@ -16,6 +17,27 @@ pub struct FieldChange {
     pub in_template: Option<Value>,
     /// Who set it, where that stands in the way of an apply.
     pub manager: Option<String>,
+}
+
+/// What `kubectl apply` wrote last, as an annotation: the whole object over again, a Secret's values included.
+const LAST_APPLIED: &str = ".metadata.annotations.kubectl.kubernetes.io/last-applied-configuration";
+/// What is said instead of a value that must not be shown.
+const HIDDEN: &str = "(hidden)";
+
+impl FieldChange {
+    /// Takes values out that must not be shown: of a Secret everything but its metadata and type, and of all objects what `kubectl
+    /// apply` noted of them.
+    pub(super) fn hide(&mut self, of_a_secret: bool) {
+        let within = |parent: &str| self.path == parent || self.path.starts_with(&format!("{parent}."));
+        let shown = [".metadata", ".type", ".immutable"];
+        let is_secret = of_a_secret && !shown.into_iter().any(within);
+        // Whoever loses all annotations at once loses this one with them.
+        if is_secret || self.path == LAST_APPLIED || self.path == ".metadata.annotations" {
+            for value in [&mut self.on_cluster, &mut self.in_template] {
+                *value = value.take().map(|_| Value::from(HIDDEN));
+            }
+        }
+    }
 }
 
 impl fmt::Display for FieldChange {
@@ -98,6 +120,20 @@ fn walk(path: &str, live: Option<&Value>, wanted: Option<&Value>, changes: &mut 
             }
         }
         (Some(Value::Array(live)), Some(Value::Array(wanted)))
+            if has_named_items(path) && are_objects(live) && are_objects(wanted) =>
+        {
+            let names: BTreeSet<&str> = live.iter().chain(wanted).filter_map(name).collect();
+            for each in names {
+                let of = |items: &'_ [Value]| items.iter().find(|item| name(item) == Some(each)).cloned();
+                walk(
+                    &format!("{path}[name={each:?}]"),
+                    of(live).as_ref(),
+                    of(wanted).as_ref(),
+                    changes,
+                );
+            }
+        }
+        (Some(Value::Array(live)), Some(Value::Array(wanted)))
             if are_objects(live) && are_objects(wanted) =>
         {
             for index in 0..live.len().max(wanted.len()) {
@@ -116,6 +152,17 @@ fn walk(path: &str, live: Option<&Value>, wanted: Option<&Value>, changes: &mut 
             manager: None,
         }),
     }
+}
+
+/// Lists whose items the API server tells apart by their names, and names so in conflicts.
+fn has_named_items(path: &str) -> bool {
+    [".containers", ".initContainers", ".volumes", ".env"]
+        .into_iter()
+        .any(|list| path.ends_with(list))
+}
+
+fn name(item: &Value) -> Option<&str> {
+    item.get("name").and_then(Value::as_str)
 }
 
 fn set(value: Option<&Value>) -> Option<&Value> {
@@ -214,6 +261,44 @@ mod tests {
     #[case::parent(".spec", false)]
     fn a_manager_holds_a_field_and_what_is_in_it(#[case] path: &str, #[case] held: bool) {
         assert_eq!(holds(".spec.ingress", path), held);
+    }
+
+    #[test]
+    fn containers_are_told_apart_by_name_as_conflicts_name_them() {
+        let pod = |first: &str, image: &str| json!({"template": {"spec": {"containers": [{"name": first}, {"name": "api", "image": image}]}}});
+        let managers = [(
+            ".spec.template.spec.containers[name=\"api\"].image".to_owned(),
+            "kubectl-set".to_owned(),
+        )];
+        let found = changes(&object(&pod("a", "i:1")), &object(&pod("b", "i:2")), &managers);
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            [
+                ".spec.template.spec.containers[name=\"a\"].name: on the cluster \"a\", in the template not set",
+                ".spec.template.spec.containers[name=\"api\"].image: on the cluster \"i:1\" (set by \"kubectl-set\"), in the template \"i:2\"",
+                ".spec.template.spec.containers[name=\"b\"].name: on the cluster not set, in the template \"b\"",
+            ]
+        );
+    }
+
+    #[rstest]
+    #[case::value(".data.PASSWORD", true)]
+    #[case::all_values(".data", true)]
+    #[case::what_kubectl_noted(LAST_APPLIED, true)]
+    #[case::all_annotations(".metadata.annotations", true)]
+    #[case::label(".metadata.labels.tenant", false)]
+    #[case::its_type(".type", false)]
+    fn values_of_a_secret_are_hidden(#[case] path: &str, #[case] hidden: bool) {
+        let mut change = FieldChange {
+            path: path.to_owned(),
+            on_cluster: Some(json!("c2VjcmV0")),
+            in_template: None,
+            manager: None,
+        };
+        change.hide(true);
+        assert_eq!(!change.to_string().contains("c2VjcmV0"), hidden, "{change}");
+        assert_eq!(change.in_template, None);
     }
 
     #[test]
