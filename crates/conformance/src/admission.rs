@@ -27,6 +27,9 @@ pub enum Guard {
     Policy(&'static str),
 }
 
+/// How the API server refuses privileged containers that it admits nowhere (k8s.io/kubernetes, pkg/apis/core/validation: ValidateSecurityContext).
+const NOWHERE_PRIVILEGED: &str = "securityContext.privileged: Forbidden: disallowed by cluster policy";
+
 /// That a request is refused, and by whom it must be: only that is the promised denial. Quotas are asked after all other admission
 /// (k8s.io/kubernetes, pkg/kubeapiserver/options/plugins.go), so what a quota refuses was let through.
 pub fn refused(answer: &Result<Value, Refusal>, guard: Guard) -> Observation {
@@ -42,6 +45,12 @@ pub fn refused(answer: &Result<Value, Refusal>, guard: Guard) -> Observation {
         },
         (Denial::Policy(name), Guard::Policy(expected)) if name == expected => {
             Observation::Denied(format!("admission policy {name}"))
+        }
+        // Of servers that admit no privileged container anywhere (kube-apiserver --allow-privileged=false), which say so before admission.
+        (Denial::Content(422), Guard::PodSecurity(["privileged"]))
+            if message.contains(NOWHERE_PRIVILEGED) =>
+        {
+            Observation::Denied("the API server admits no privileged container at all".to_owned())
         }
         (Denial::Quota { .. } | Denial::QuotaOther(_), _) => {
             Observation::Reached("let through: only the quota refused it, which is asked last".to_owned())

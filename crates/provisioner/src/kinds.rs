@@ -100,14 +100,6 @@ const fn kind(
     }
 }
 
-/// The same, of a kind that older servers do not have.
-const fn since(version: &'static str, kind: Kind) -> Kind {
-    Kind {
-        since: Some(version),
-        ..kind
-    }
-}
-
 const CORE: (&str, &str) = ("", "v1");
 const APPS: (&str, &str) = ("apps", "v1");
 const NETWORKING: (&str, &str) = ("networking.k8s.io", "v1");
@@ -208,24 +200,24 @@ pub static PLATFORM: &[&Kind] = &[
         Scope::Namespaced,
         Phase::Guard,
     ),
-    &since(
-        "1.30",
-        kind(
+    &Kind {
+        since: Some("1.30"),
+        ..kind(
             "ValidatingAdmissionPolicy",
             ADMISSION,
             "validatingadmissionpolicies",
             Scope::Cluster,
             Phase::Guard,
-        ),
-    ),
-    &since(
-        "1.30",
-        kind(
+        )
+    },
+    &Kind {
+        since: Some("1.30"),
+        ..kind(
             "ValidatingAdmissionPolicyBinding",
             ADMISSION,
             "validatingadmissionpolicybindings",
             Scope::Cluster,
             Phase::Binding,
-        ),
-    ),
+        )
+    },
 ];

@@ -12,6 +12,8 @@ use serde_json::json;
 
 const ORIGIN: Guard = Guard::PodSecurity(&["privileged", "hostPath volumes"]);
 
+const ADM_02: Guard = Guard::PodSecurity(&["privileged"]);
+
 fn pod_security(list: &str) -> Result<Value, Refusal> {
     let message = format!("pods \"x\" is forbidden: violates PodSecurity \"restricted:v1.34\": {list}");
     Err(Refusal::Refused(Denial::PodSecurity, message))
@@ -63,6 +65,36 @@ fn only_the_control_that_is_there_for_it_refuses(
     #[case] guard: Guard,
     #[case] expected: &str,
 ) {
+    let observed = Observed {
+        what: "x".to_owned(),
+        observation: refused(&answer, guard),
+    };
+    let text = observed.to_string();
+    assert!(text.starts_with(&format!("x: {expected}")), "{text}");
+}
+
+#[rstest]
+#[case::for_that(
+    ADM_02,
+    "Pod \"x\" is invalid: spec.containers[0].securityContext.privileged: Forbidden: disallowed by cluster policy",
+    "denied"
+)]
+#[case::for_something_else(
+    ADM_02,
+    "Pod \"x\" is invalid: spec.containers[0].image: Required value",
+    "undecided"
+)]
+#[case::of_another_gate(
+    ORIGIN,
+    "Pod \"x\" is invalid: spec.containers[0].securityContext.privileged: Forbidden: disallowed by cluster policy",
+    "undecided"
+)]
+fn a_server_that_admits_no_privileged_container_at_all_refuses_too(
+    #[case] guard: Guard,
+    #[case] message: &str,
+    #[case] expected: &str,
+) {
+    let answer = Err(Refusal::Refused(Denial::Content(422), message.to_owned()));
     let observed = Observed {
         what: "x".to_owned(),
         observation: refused(&answer, guard),
