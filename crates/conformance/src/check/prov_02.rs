@@ -353,7 +353,7 @@ mod tests {
         let (word, text) = judged(&Prov02, server).await;
         assert_eq!(word, "passed", "{text}");
         assert!(
-            text.contains("25 of 25 ids that are none refused; 4 of 4 names"),
+            text.contains("25 of 25 ids that are none refused; 6 of 6 names"),
             "{text}"
         );
     }
@@ -370,7 +370,7 @@ mod tests {
 
     #[rstest]
     #[case::too_long_for_its_kind(invalid, "failed", "takes Role tenant-conformance-0a1b2c3d-")]
-    #[case::not_allowed(|_: &Asked| rbac_403(), "inconclusive", "1 of 4")]
+    #[case::not_allowed(|_: &Asked| rbac_403(), "inconclusive", "1 of 6")]
     #[case::invalid_for_something_else(|_: &Asked| refuse(422, "Invalid", "rules[0].verbs: Required value"), "inconclusive", "for another reason")]
     #[case::an_admission_policy(|_: &Asked| refuse(422, "Invalid", "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: metadata.name"), "inconclusive", "for another reason")]
     #[case::not_authenticated(|_: &Asked| refuse(401, "Unauthorized", "who"), "inconclusive", "who")]

@@ -161,6 +161,10 @@ fn of_object(one: &ObjectDifference) -> Vec<Finding> {
             format!("{object} is there, as the templates say"),
             "it does not exist".to_owned(),
         )],
+        State::Skip { why } => vec![finding(
+            format!("{object} is there, as the templates say"),
+            why.clone(),
+        )],
         State::Prune => vec![finding(
             format!("there is no {object}: the templates have none"),
             "it is there, and was applied by the provisioner".to_owned(),
@@ -250,6 +254,7 @@ fn word(state: Option<&State>) -> &'static str {
         Some(State::Same) => "it is the same",
         Some(State::Create) => "it does not exist",
         Some(State::Change(_)) => "nothing of it differs but who set it",
+        Some(State::Skip { .. }) => "the server has no such kind",
         Some(State::Prune) => "it is one too many",
         Some(State::Foreign { .. }) => "it is somebody else's",
         Some(State::Refused { .. }) => "the API server refuses it",
@@ -286,6 +291,7 @@ fn word_of(state: &State) -> &'static str {
         State::Same => "as the templates say",
         State::Create => "does not exist",
         State::Change(_) | State::Foreign { .. } => "differs",
+        State::Skip { .. } => "of a kind that the server does not have",
         State::Prune => "in no template",
         State::Refused { .. } => "refused",
     }
