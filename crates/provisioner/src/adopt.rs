@@ -23,6 +23,7 @@ use crate::names::TenantId;
 use crate::ownership;
 use crate::progress::Progress;
 use kube::Client;
+use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use std::fmt;
 
@@ -196,9 +197,11 @@ async fn find_managers(objects: &Objects<'_>, adoption: &mut Adoption) -> Result
             adoption.managers.push((manifest.reference(), others));
         }
         if let State::Refused { why } = &compared.state {
-            // What kubectl wrote beside what the templates say may not go together, and will not be together.
+            // What kubectl wrote and what the templates say may not go together, and will not be together.
             if !is_for_good(why) && handover::received(manifest, &before).is_some() {
-                compared.state = State::Change(vec![whole(manifest, &live)]);
+                let fresh = fresh(objects, manifest).await?;
+                let changes = fresh.map(|fresh| diff::objects::changes(manifest, &live, &fresh, &[]));
+                compared.state = State::Change(changes.unwrap_or_default());
             }
             continue;
         }
@@ -208,7 +211,13 @@ async fn find_managers(objects: &Objects<'_>, adoption: &mut Adoption) -> Result
             .map_err(|failure| failure.error)?;
         let after = wanted.metadata.managed_fields.unwrap_or_default();
         let live = serde_json::to_value(&live).unwrap_or_default();
-        let goes = handover::going(manifest, &live, &before, &after);
+        let goes = if handover::received(manifest, &before).is_some() {
+            let fresh = fresh(objects, manifest).await?;
+            let fresh = serde_json::to_value(fresh).unwrap_or_default();
+            handover::going(manifest, (&live, &fresh), &before, &after)
+        } else {
+            Vec::new()
+        };
         let goes = goes.into_iter().map(|(path, value)| FieldChange {
             path,
             on_cluster: Some(value),
@@ -233,14 +242,28 @@ fn is_for_good(why: &str) -> bool {
         .any(|words| why.contains(words))
 }
 
-/// The object's specification as one field.
-fn whole(manifest: &Manifest, live: &DynamicObject) -> FieldChange {
-    let of = |object: &DynamicObject| object.data.get("spec").cloned();
-    FieldChange {
-        path: ".spec".to_owned(),
-        on_cluster: of(live),
-        in_template: of(&manifest.object),
-        manager: None,
+/// What the server would make of the template were there no such object: a dry run under a name that nobody has. None where it refuses that.
+async fn fresh(objects: &Objects<'_>, manifest: &Manifest) -> Result<Option<DynamicObject>, CallError> {
+    const NOBODYS: &str = "adoption-dry-run";
+    let mut object = manifest.object.clone();
+    object.metadata.name = Some(NOBODYS.to_owned());
+    let parameters = PatchParams {
+        dry_run: true,
+        ..PatchParams::apply(labels::FIELD_MANAGER)
+    };
+    let (api, body) = (objects.api(manifest.kind), Patch::Apply(&object));
+    let what = format!("apply (dry run) {} as though it were new", manifest.reference());
+    let made = objects
+        .calls
+        .make(what, || api.patch(NOBODYS, &parameters, &body))
+        .await;
+    match made {
+        Ok(mut made) => {
+            made.metadata.name.clone_from(&manifest.object.metadata.name);
+            Ok(Some(made))
+        }
+        Err(error) if error.status().is_some() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -163,9 +163,9 @@ impl Hardened {
         let left_out = self.left_out();
         let mut kept = manifests.to_vec();
         kept.retain_mut(|manifest| {
-            left_out
-                .iter()
-                .fold(true, |kept, hardening| hardening.take_out(manifest) && kept)
+            // Each takes out what is its own, also where nothing is left of the manifest.
+            let emptied = left_out.iter().filter(|hardening| !hardening.take_out(manifest));
+            emptied.count() == 0
         });
         for manifest in kept.iter_mut().filter(|it| it.kind.kind == "Namespace") {
             let annotations = manifest.object.metadata.annotations.get_or_insert_default();
@@ -216,14 +216,15 @@ impl FromStr for Hardened {
 
     fn from_str(text: &str) -> Result<Self, UnknownHardening> {
         let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-        words.fold(Ok(Self::default()), |hardened, word| {
-            let hardened = hardened?;
-            Ok(match word {
+        let mut hardened = Self::default();
+        for word in words {
+            hardened = match word {
                 ALL => Self::All,
                 NONE => hardened,
                 word => hardened.with(&Self::Only(BTreeSet::from([named(word)?]))),
-            })
-        })
+            };
+        }
+        Ok(hardened)
     }
 }
 

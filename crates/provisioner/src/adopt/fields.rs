@@ -45,10 +45,10 @@ impl Fields {
         self
     }
 
-    /// The fields of the object that are in the set, each by its path and value: outermost ones, where all of something is meant.
+    /// The fields of the object that are in the set, each by its path and value; a list item as a whole, where it is itself in the set.
     pub(super) fn values(&self, object: &Value) -> Vec<(String, Value)> {
         let mut values = Vec::new();
-        gather(&self.0, object, "", &mut values);
+        inside(&self.0, object, "", &mut values);
         values
     }
 }
@@ -74,22 +74,23 @@ fn take(set: &mut Map<String, Value>, other: &Map<String, Value>) {
             return false;
         }
         take(inside, others);
-        !inside.is_empty()
+        // A map of whose fields none is left is not kept for its own sake.
+        inside.keys().any(|key| key != ITSELF)
     });
 }
 
-fn gather(set: &Map<String, Value>, value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
-    if set.is_empty() || set.contains_key(ITSELF) {
-        if !value.is_null() {
-            found.push((path.to_owned(), value.clone()));
-        }
-        return;
-    }
-    for (key, inside) in set {
-        let (Some(inside), Some((path, value))) = (inside.as_object(), step(key, value, path)) else {
+/// What of the value's own fields and items is in the set. That a map is there (its [`ITSELF`]) is no field of it.
+fn inside(set: &Map<String, Value>, value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
+    for (key, below) in set.iter().filter(|(key, _)| *key != ITSELF) {
+        let (Some(below), Some((path, value))) = (below.as_object(), step(key, value, path)) else {
             continue;
         };
-        gather(inside, value, &path, found);
+        let is_item = key.starts_with("k:") && below.contains_key(ITSELF);
+        if !below.is_empty() && !is_item {
+            inside(below, value, &path, found);
+        } else if !value.is_null() {
+            found.push((path, value.clone()));
+        }
     }
 }
 
@@ -132,6 +133,7 @@ mod tests {
         json!({"f:ports": {"k:{\"port\":80}": {".": {}, "f:port": {}}}}),
         json!({"f:ports": {"k:{\"port\":80}": {"f:name": {}}, "k:{\"port\":81}": {".": {}}}}),
     )]
+    #[case::no_field_is_left(json!({"f:labels": {".": {}, "f:a": {}}}), json!({"f:labels": {"f:a": {}}}), json!({}))]
     #[case::an_empty_map_is_not_what_is_in_it(json!({"f:labels": {"f:a": {}}}), json!({"f:labels": {}}), json!({"f:labels": {"f:a": {}}}))]
     fn what_one_has_alone(#[case] one: Value, #[case] other: Value, #[case] expected: Value) {
         assert_eq!(set(&one).without(&set(&other)), set(&expected));
@@ -151,7 +153,8 @@ mod tests {
         &[(".spec.ports[port=80,protocol=\"TCP\"].port", json!(80))],
     )]
     #[case::member(json!({"f:metadata": {"f:finalizers": {"v:\"a/b\"": {}}}}), &[(".metadata.finalizers[=\"a/b\"]", json!("a/b"))])]
-    #[case::all_of_it(json!({"f:spec": {".": {}, "f:type": {}}}), &[(".spec", json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]}))])]
+    #[case::that_a_map_is_there(json!({"f:spec": {".": {}, "f:type": {}, "f:ports": {".": {}}}}), &[(".spec.type", json!("NodePort"))])]
+    #[case::nothing(json!({}), &[])]
     #[case::gone_already(json!({"f:spec": {"f:ports": {"k:{\"port\":81}": {".": {}}}, "f:clusterIP": {}}}), &[])]
     fn the_values_of_a_set(#[case] fields: Value, #[case] expected: &[(&str, Value)]) {
         let object = json!({

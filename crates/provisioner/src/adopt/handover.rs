@@ -113,10 +113,11 @@ fn with(entry: &ManagedFieldsEntry, fields: Fields) -> ManagedFieldsEntry {
     }
 }
 
-/// What of the object goes, by path and value: what kubectl wrote, no template has, and nobody else set.
+/// What of the object goes, by path and value: what kubectl wrote, no template has, and nobody else set. `fresh` is what the server would
+/// make of the template alone: what it fills in by itself comes back.
 pub(super) fn going(
     manifest: &Manifest,
-    live: &Value,
+    (live, fresh): (&Value, &Value),
     before: &[ManagedFieldsEntry],
     after: &[ManagedFieldsEntry],
 ) -> Vec<(String, Value)> {
@@ -129,7 +130,11 @@ pub(super) fn going(
     };
     let others = received.iter().filter(|entry| !is_applied_by_us(entry));
     let staying = others.fold(of_ours(after), |fields, entry| fields.union(&Fields::of(entry)));
-    of_ours(&received).without(&staying).values(live)
+    let going = of_ours(&received).without(&staying);
+    let coming_back = going.values(fresh);
+    let mut values = going.values(live);
+    values.retain(|value| !coming_back.contains(value));
+    values
 }
 
 /// Writes whose fields are whose, once `change` has something to change; whether it had.
@@ -182,7 +187,7 @@ mod tests {
         all.into_iter().find(|it| it.kind.kind == kind).unwrap()
     }
 
-    fn entry(manager: &str, operation: &str, version: &str, fields: Value) -> ManagedFieldsEntry {
+    fn entry(manager: &str, operation: &str, version: &str, fields: &Value) -> ManagedFieldsEntry {
         serde_json::from_value(json!({
             "manager": manager, "operation": operation, "apiVersion": version, "fieldsType": "FieldsV1", "fieldsV1": fields,
         }))
@@ -208,15 +213,15 @@ mod tests {
                 "kubectl-create",
                 "Update",
                 "v1",
-                json!({"f:metadata": {"f:labels": {"f:team": {}}}, "f:spec": {"f:type": {}}}),
+                &json!({"f:metadata": {"f:labels": {"f:team": {}}}, "f:spec": {"f:type": {}}}),
             ),
             entry(
                 "kubectl-edit",
                 "Update",
                 "v1",
-                json!({"f:spec": {"f:externalIPs": {}}}),
+                &json!({"f:spec": {"f:externalIPs": {}}}),
             ),
-            entry("kubectl", "Apply", "v1", json!({"f:spec": {"f:ports": {}}})),
+            entry("kubectl", "Apply", "v1", &json!({"f:spec": {"f:ports": {}}})),
         ];
         let received = received(&manifest("Service"), &entries).unwrap();
         assert_eq!(
@@ -245,7 +250,7 @@ mod tests {
     #[case::somebody_else("Service", "helm", "v1")]
     #[case::another_version("Service", "kubectl-create", "v0")]
     fn what_is_left_as_it_is(#[case] kind: &str, #[case] manager: &str, #[case] version: &str) {
-        let entries = [entry(manager, "Update", version, json!({"f:data": {"f:a": {}}}))];
+        let entries = [entry(manager, "Update", version, &json!({"f:data": {"f:a": {}}}))];
         assert_eq!(received(&manifest(kind), &entries), None);
     }
 
@@ -256,19 +261,19 @@ mod tests {
                 "ai-agents-provisioner",
                 "Apply",
                 "v1",
-                json!({"f:spec": {"f:type": {}}, "f:metadata": {"f:labels": {"f:tenant": {}}}}),
+                &json!({"f:spec": {"f:type": {}}, "f:metadata": {"f:labels": {"f:tenant": {}}}}),
             ),
             entry(
                 "kubectl-create",
                 "Update",
                 "v1",
-                json!({"f:spec": {"f:type": {}}}),
+                &json!({"f:spec": {"f:type": {}}}),
             ),
             entry(
                 "kubectl-label",
                 "Update",
                 "v1",
-                json!({"f:metadata": {"f:labels": {"f:tenant": {}, "f:team": {}}}}),
+                &json!({"f:metadata": {"f:labels": {"f:tenant": {}, "f:team": {}}}}),
             ),
         ];
         let released = released(&entries).unwrap();
@@ -290,25 +295,29 @@ mod tests {
                 "kubectl-create",
                 "Update",
                 "v1",
-                json!({"f:spec": {"f:type": {}, "f:selector": {}, "f:externalIPs": {}}}),
+                &json!({"f:spec": {"f:type": {}, "f:sessionAffinity": {}, "f:selector": {}, "f:externalIPs": {}}}),
             ),
             entry(
                 "kubectl-edit",
                 "Update",
                 "v1",
-                json!({"f:spec": {"f:externalIPs": {}}}),
+                &json!({"f:spec": {"f:externalIPs": {}}}),
             ),
         ];
         let after = [entry(
             "ai-agents-provisioner",
             "Apply",
             "v1",
-            json!({"f:spec": {"f:selector": {}}}),
+            &json!({"f:spec": {"f:selector": {}}}),
         )];
-        let live =
-            json!({"spec": {"type": "NodePort", "selector": {"app": "x"}, "externalIPs": ["192.0.2.1"]}});
+        let spec = |kind: &str| {
+            json!({"spec": {
+                "type": kind, "sessionAffinity": "None", "selector": {"app": "x"}, "externalIPs": ["192.0.2.1"],
+            }})
+        };
+        let (live, fresh) = (spec("NodePort"), spec("ClusterIP"));
         assert_eq!(
-            going(&manifest("Service"), &live, &before, &after),
+            going(&manifest("Service"), (&live, &fresh), &before, &after),
             [(".spec.type".to_owned(), json!("NodePort"))]
         );
     }

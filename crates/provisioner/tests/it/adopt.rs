@@ -173,7 +173,9 @@ fn what_only_does_not_go_together_with_what_goes_is_no_obstacle() {
         server.script("PATCH", "/services/ai-agents-api", 1, 422, invalid);
         run(server, directory, &["adopt", "--yes"])
             .code(0)
-            .stdout(contains("change   Service ai-agents-api in ai-agents-acme\n         .spec: on the cluster {\"type\":\"NodePort\"}, in the template {"));
+            .stdout(contains(
+                ".spec.type: on the cluster \"NodePort\", in the template \"ClusterIP\"\n",
+            ));
     });
 }
 
