@@ -22,7 +22,7 @@ const LONG: Duration = Duration::from_secs(20);
 /// The same, where nothing passes.
 const SHORT: Duration = Duration::from_secs(2);
 /// Beyond the time for it: the last request's own.
-const MORE: Duration = Duration::from_secs(3);
+const MORE: Duration = Duration::from_secs(4);
 /// They mostly wait.
 const AT_ONCE: usize = 24;
 
@@ -300,21 +300,34 @@ impl Case<'_> {
     }
 
     /// What is wrong with how it is named where it stays.
-    async fn staying(&self) -> Option<String> {
+    async fn staying(&self, patience: Duration) -> Option<String> {
         let server = self.server(usize::MAX).await;
         let started = Instant::now();
-        let said = match self.of.command.run(&server, SHORT).await {
+        let said = match self.of.command.run(&server, patience).await {
             // It was done the first time, and can be seen to be.
             Ok(_) if matches!(self.trouble.reply, Reply::Lost) => return None,
             Ok(said) => return Some(format!("said {said:?}")),
             Err(error) => error,
         };
         let took = started.elapsed();
-        if took > SHORT + MORE {
+        if took > patience + MORE {
             return Some(format!("took {took:.1?}"));
         }
         let ended = said.contains("given up after") || said.contains("not ready after");
         (!(ended && said.contains(self.trouble.said))).then_some(said)
+    }
+
+    /// All that is wrong about it; nothing if nothing is.
+    async fn wrong(&self, patience: Duration) -> Vec<String> {
+        let passing = self.passing().await;
+        let staying = match self.of.command.has_a_deadline() {
+            true => self.staying(patience).await,
+            false => None,
+        };
+        let title = self.of.command.title();
+        let place = format!("{} at {} of {title}", self.trouble.title, self.request);
+        let wrong = [passing, staying].into_iter().flatten();
+        wrong.map(|wrong| format!("{place}: {wrong}")).collect()
     }
 }
 
@@ -353,29 +366,15 @@ async fn trouble_at_any_request_is_ridden_out_or_named_when_the_time_is_over() {
     }
     let count = cases.len();
     assert!(count > 200, "{count} cases only");
-    let results = stream::iter(cases).map(async |(at, case)| {
-        let command = case.of.command;
-        let passing = case.passing().await;
-        let staying = match command.has_a_deadline() {
-            true => case.staying().await,
-            false => None,
-        };
-        let place = format!(
-            "{} at {} of {}",
-            case.trouble.title,
-            case.request,
-            command.title()
-        );
-        let found = [passing, staying].map(|wrong| wrong.map(|wrong| format!("{place}: {wrong}")));
-        ((at, command), found)
-    });
-    let results: Vec<_> = results.buffer_unordered(AT_ONCE).collect().await;
-    let outcomes: BTreeSet<(usize, Command)> = results.iter().map(|(place, _)| *place).collect();
-    let wrong: Vec<String> = results
-        .into_iter()
-        .flat_map(|(_, found)| found)
-        .flatten()
-        .collect();
+    let outcomes: BTreeSet<(usize, Command)> =
+        cases.iter().map(|(at, case)| (*at, case.of.command)).collect();
+    let judged = stream::iter(0..count).map(async |number| (number, cases[number].1.wrong(SHORT).await));
+    let judged: Vec<(usize, Vec<String>)> = judged.buffer_unordered(AT_ONCE).collect().await;
+    let mut wrong = Vec::new();
+    for (number, _) in judged.iter().filter(|(_, wrong)| !wrong.is_empty()) {
+        // On a busy machine the time may be over before the trouble comes: once more, with more of it and nothing beside it.
+        wrong.extend(cases[*number].1.wrong(3 * SHORT).await);
+    }
     assert!(
         wrong.is_empty(),
         "{} of {count}:\n{}",
