@@ -151,10 +151,8 @@ fn gone(manifests: &[Manifest], found: &[Option<DynamicObject>]) -> Option<Cause
 /// That there was a first time.
 fn written_before(found: &[Option<DynamicObject>]) -> Control {
     let ours = |object: &&DynamicObject| {
-        let managers = object.metadata.managed_fields.iter().flatten();
-        managers
-            .into_iter()
-            .any(|entry| entry.manager.as_deref() == Some(labels::FIELD_MANAGER))
+        let mut managers = object.metadata.managed_fields.iter().flatten();
+        managers.any(|entry| entry.manager.as_deref() == Some(labels::FIELD_MANAGER))
     };
     let all = found.len();
     let written = found.iter().flatten().filter(ours).count();
