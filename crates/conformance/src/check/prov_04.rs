@@ -204,7 +204,7 @@ fn conclude(
     verdict(
         control,
         findings,
-        format!("{count} of {count} objects left alone by a second apply"),
+        &format!("{count} of {count} objects left alone by a second apply"),
     )
 }
 
@@ -246,11 +246,11 @@ fn conclude_dry(
     verdict(
         control,
         findings,
-        format!("{count} of {count} objects as an apply would leave them (dry run)"),
+        &format!("{count} of {count} objects as an apply would leave them (dry run)"),
     )
 }
 
-fn verdict(control: Control, findings: Vec<Finding>, summary: String) -> Verdict {
+fn verdict(control: Control, findings: Vec<Finding>, summary: &str) -> Verdict {
     if !findings.is_empty() {
         return Verdict::Failed {
             findings,
