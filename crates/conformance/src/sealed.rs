@@ -103,8 +103,7 @@ pub async fn unseal(site: &Site, number: usize) -> Result<(), HarnessError> {
 /// Policies", "Default deny all egress traffic"). The API server fills the types in.
 fn closing(policy: &NetworkPolicy) -> Option<NetworkPolicySpec> {
     let spec = policy.spec.as_ref()?;
-    let types = spec.policy_types.iter().flatten();
-    let isolates = types.into_iter().any(|each| each == "Egress");
+    let isolates = spec.policy_types.iter().flatten().any(|each| each == "Egress");
     let allows = spec.egress.as_ref().is_some_and(|rules| !rules.is_empty());
     (isolates && !allows).then(|| NetworkPolicySpec {
         pod_selector: spec.pod_selector.clone(),

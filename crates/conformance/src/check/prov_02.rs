@@ -50,7 +50,8 @@ const REFUSED: [&str; 24] = [
     " acme",
     "acme\n",
     "acmé",
-    "аcme",
+    // A Cyrillic letter.
+    "\u{430}cme",
     "acme\u{200b}",
     "a/../b",
     "../acme",

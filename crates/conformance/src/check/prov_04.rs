@@ -151,10 +151,8 @@ fn gone(manifests: &[Manifest], found: &[Option<DynamicObject>]) -> Option<Cause
 /// That there was a first time.
 fn written_before(found: &[Option<DynamicObject>]) -> Control {
     let ours = |object: &&DynamicObject| {
-        let managers = object.metadata.managed_fields.iter().flatten();
-        managers
-            .into_iter()
-            .any(|entry| entry.manager.as_deref() == Some(labels::FIELD_MANAGER))
+        let mut managers = object.metadata.managed_fields.iter().flatten();
+        managers.any(|entry| entry.manager.as_deref() == Some(labels::FIELD_MANAGER))
     };
     let all = found.len();
     let written = found.iter().flatten().filter(ours).count();
@@ -206,7 +204,7 @@ fn conclude(
     verdict(
         control,
         findings,
-        format!("{count} of {count} objects left alone by a second apply"),
+        &format!("{count} of {count} objects left alone by a second apply"),
     )
 }
 
@@ -248,11 +246,11 @@ fn conclude_dry(
     verdict(
         control,
         findings,
-        format!("{count} of {count} objects as an apply would leave them (dry run)"),
+        &format!("{count} of {count} objects as an apply would leave them (dry run)"),
     )
 }
 
-fn verdict(control: Control, findings: Vec<Finding>, summary: String) -> Verdict {
+fn verdict(control: Control, findings: Vec<Finding>, summary: &str) -> Verdict {
     if !findings.is_empty() {
         return Verdict::Failed {
             findings,

@@ -153,7 +153,7 @@ fn guises(cx: &Context, tenant: &TenantId) -> Vec<Guise> {
 /// Whether the account is taken for somebody else.
 async fn attempt(cx: &Context, client: &kube::Client, guise: &Guise, me: &str) -> Observed {
     let observation = match who_am_i(cx, client, guise).await {
-        Answer::Review(review) => taken_for(review, guise, me),
+        Answer::Review(review) => taken_for(*review, guise, me),
         Answer::Refused(denial, message) => refused(&denial, &message, me),
         Answer::None(why) => Observation::Broken(why),
     };
@@ -167,7 +167,7 @@ async fn attempt(cx: &Context, client: &kube::Client, guise: &Guise, me: &str) -
 async fn able(cx: &Context, guise: &Guise) -> Control {
     let me = &cx.site.cluster.user;
     let observation = match who_am_i(cx, &cx.site.cluster.client, guise).await {
-        Answer::Review(review) => taken_for(review, guise, me),
+        Answer::Review(review) => taken_for(*review, guise, me),
         Answer::Refused(_, message) => Observation::Denied(message),
         Answer::None(why) => Observation::Broken(why),
     };
@@ -180,7 +180,7 @@ async fn able(cx: &Context, guise: &Guise) -> Control {
 /// What the API server says of who we are.
 enum Answer {
     /// Whom it takes us for.
-    Review(SelfSubjectReview),
+    Review(Box<SelfSubjectReview>),
     /// It refused the question, with these words.
     Refused(Denial, String),
     /// Nothing that says anything.
@@ -197,7 +197,7 @@ async fn who_am_i(cx: &Context, client: &kube::Client, guise: &Guise) -> Answer 
         Err(error) => return Answer::None(chain(&error)),
     };
     match tokio::time::timeout(ANSWER, client.request::<SelfSubjectReview>(request)).await {
-        Ok(Ok(review)) => Answer::Review(review),
+        Ok(Ok(review)) => Answer::Review(Box::new(review)),
         Ok(Err(kube::Error::Api(status))) => Answer::Refused(classify(&status), status.message),
         Ok(Err(error)) => Answer::None(chain(&error)),
         Err(_) => Answer::None(format!("no answer within {} s", ANSWER.as_secs())),
