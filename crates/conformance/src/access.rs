@@ -7,12 +7,14 @@ use crate::denial::{Denial, classify};
 use crate::error::chain;
 use crate::manifest::{self, Mark};
 use crate::names::RUN_ID;
+use crate::probing::combine;
 use crate::stage::Site;
 use crate::verdict::{Observation, Observed};
 use futures::future::join_all;
 use http::Request;
 use serde_json::{Value, json};
 use std::fmt;
+use std::time::Duration;
 
 /// The verbs of a tenant's Role.
 pub const VERBS: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
@@ -25,6 +27,30 @@ pub const TENANT_RESOURCES: [Resource; 5] = [
     Resource::core("secrets"),
     Resource::of("apps/v1", "deployments"),
 ];
+
+/// Subresources, with the verbs that use them. A right to a resource is none to these (Kubernetes, "Using RBAC Authorization", "Referring to
+/// resources").
+pub const SUBRESOURCES: [(&[&str], Resource); 15] = [
+    // Websockets connect by get, and needed no more than that before Kubernetes 1.35 (kubernetes/kubernetes#78741).
+    (&["get", "create"], Resource::core("pods/exec")),
+    (&["get", "create"], Resource::core("pods/attach")),
+    (&["get", "create"], Resource::core("pods/portforward")),
+    (&["get", "create"], Resource::core("pods/proxy")),
+    (&["get"], Resource::core("pods/log")),
+    (&["create"], Resource::core("pods/eviction")),
+    (&["create"], Resource::core("pods/binding")),
+    (&["patch"], Resource::core("pods/ephemeralcontainers")),
+    (&["patch"], Resource::core("pods/resize")),
+    (&["patch"], Resource::core("pods/status")),
+    (&["get", "create"], Resource::core("services/proxy")),
+    (&["patch"], Resource::core("services/status")),
+    (&["get", "patch"], Resource::of("apps/v1", "deployments/scale")),
+    (&["patch"], Resource::of("apps/v1", "deployments/status")),
+    (&["create"], Resource::core("serviceaccounts/token")),
+];
+
+/// Between two rounds of requests.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A resource of the API, or a subresource: `pods/exec`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,6 +259,27 @@ pub async fn ask_all(client: &kube::Client, asked: Vec<(String, Access<'_>)>, si
         }
     });
     join_all(asked).await
+}
+
+/// The same, twice: see [`twice`].
+pub async fn ask_all_twice(
+    client: &kube::Client,
+    asked: Vec<(String, Access<'_>)>,
+    site: &Site,
+) -> Vec<Observed> {
+    twice(|| ask_all(client, asked.clone(), site)).await
+}
+
+/// Two rounds of the same requests, since API servers learn of bindings one after the other, and late. A right that shows once counts.
+pub async fn twice<F: Future<Output = Vec<Observed>>>(round: impl Fn() -> F) -> Vec<Observed> {
+    let first = round().await;
+    tokio::time::sleep(AGAIN).await;
+    let both = first.into_iter().zip(round().await);
+    both.map(|(first, second)| Observed {
+        observation: combine(first.observation, second.observation),
+        what: first.what,
+    })
+    .collect()
 }
 
 /// An object of one of [`TENANT_RESOURCES`] that complies with everything, so that only authorization can refuse it. It runs nothing.

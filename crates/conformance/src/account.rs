@@ -1,4 +1,5 @@
-//! A tenant's own account: a token for it, which the API server takes for that account and no other, and that its rights are in force.
+//! A tenant's own account, and the one that its namespace has by default: a token, which the API server takes for that account and no
+//! other, and that the rights of the tenant's own are in force.
 
 use crate::access::{Access, Resource, ask};
 use crate::cluster::{ANSWER, user};
@@ -17,10 +18,17 @@ const TOKEN_SECONDS: i64 = 600;
 /// How long a binding may take until the authorizer knows it.
 const IN_FORCE_WITHIN: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(250);
+/// The account that Kubernetes makes in every namespace.
+pub const DEFAULT: &str = "default";
 
 /// What the API server calls the tenant's account.
 pub fn name(tenant: &TenantId) -> String {
-    format!("system:serviceaccount:{}:sa-{tenant}", tenant.namespace())
+    username(&tenant.namespace(), &format!("sa-{tenant}"))
+}
+
+/// What it calls an account (Kubernetes, "Authenticating", "Service account tokens").
+pub fn username(namespace: &str, account: &str) -> String {
+    format!("system:serviceaccount:{namespace}:{account}")
 }
 
 /// A client of the tenant's account, which the API server takes for that account.
@@ -28,9 +36,30 @@ pub fn name(tenant: &TenantId) -> String {
 /// # Errors
 /// No token, or one that is somebody else's.
 pub async fn act_as(cx: &Context, tenant: &TenantId) -> Result<kube::Client, HarnessError> {
-    let token = mint(&cx.site.cluster.client, tenant).await?;
+    act_as_account(cx, &tenant.namespace(), &format!("sa-{tenant}")).await
+}
+
+/// A client of the account that every pod of the tenant's namespace runs as which names none. Kubernetes makes it, and it is granted
+/// nothing but what broad groups are.
+///
+/// # Errors
+/// As for [`act_as`].
+pub async fn act_as_default(cx: &Context, tenant: &TenantId) -> Result<kube::Client, HarnessError> {
+    act_as_account(cx, &tenant.namespace(), DEFAULT).await
+}
+
+/// A client of any account.
+///
+/// # Errors
+/// As for [`act_as`].
+pub async fn act_as_account(
+    cx: &Context,
+    namespace: &str,
+    account: &str,
+) -> Result<kube::Client, HarnessError> {
+    let token = mint(&cx.site.cluster.client, namespace, account).await?;
     let client = cx.site.cluster.client_with_token(token)?;
-    identity(&client, tenant).await?;
+    identity(&client, &username(namespace, account)).await?;
     Ok(client)
 }
 
@@ -49,10 +78,9 @@ pub async fn own_control(client: &kube::Client, tenant: &TenantId, site: &Site) 
     }
 }
 
-/// A token for the tenant's account.
-async fn mint(client: &kube::Client, tenant: &TenantId) -> Result<String, HarnessError> {
-    let (account, namespace) = (format!("sa-{tenant}"), tenant.namespace());
-    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), &namespace);
+/// A token for an account.
+async fn mint(client: &kube::Client, namespace: &str, account: &str) -> Result<String, HarnessError> {
+    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
     let spec = TokenRequestSpec {
         expiration_seconds: Some(TOKEN_SECONDS),
         ..TokenRequestSpec::default()
@@ -62,7 +90,7 @@ async fn mint(client: &kube::Client, tenant: &TenantId) -> Result<String, Harnes
         ..TokenRequest::default()
     };
     let params = PostParams::default();
-    let minted = accounts.create_token_request(&account, &params, &request);
+    let minted = accounts.create_token_request(account, &params, &request);
     let minted = within(
         ANSWER,
         format!("mint a token for serviceaccount {account} in namespace {namespace}"),
@@ -75,9 +103,8 @@ async fn mint(client: &kube::Client, tenant: &TenantId) -> Result<String, Harnes
         .ok_or_else(|| HarnessError::new(format!("no token came for {account}")))
 }
 
-/// The token is the tenant's account's: anybody else's would make every answer worthless.
-async fn identity(client: &kube::Client, tenant: &TenantId) -> Result<(), HarnessError> {
-    let expected = name(tenant);
+/// The token is that account's: anybody else's would make every answer worthless.
+async fn identity(client: &kube::Client, expected: &str) -> Result<(), HarnessError> {
     let found = user(client).await?;
     if found == expected {
         return Ok(());

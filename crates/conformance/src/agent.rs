@@ -6,8 +6,8 @@ use crate::exec::{self, Command, Input, Output};
 use crate::resource::Place;
 use crate::retry::Retries;
 use probe::protocol::{
-    self, Ask, Attempt, CommandResult, Ending, Held, Outcome, Part, Protocol, Question, RedisRequest, Reply,
-    Request, SqlRequest, StatementResult, Summary, Unconnected,
+    self, Ask, Attempt, CommandResult, Ending, Held, Hold, Outcome, Part, Protocol, Question, RedisRequest,
+    Reply, Request, SqlRequest, StatementResult, Summary, Unconnected,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -55,14 +55,8 @@ pub enum Again {
     Never,
 }
 
-/// What came of a conversation with PostgreSQL or Redis.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said<T> {
-    /// One result for each statement or command; or why there was no conversation.
-    pub results: Result<Vec<T>, Unconnected>,
-    /// What came of the further connections that were asked for.
-    pub held: Option<Held>,
-}
+/// What came of a conversation with PostgreSQL or Redis: one result for each statement or command; or why there was no conversation.
+pub type Said<T> = Result<Vec<T>, Unconnected>;
 
 /// An agent's pod, as it was when it became ready.
 pub struct Agent {
@@ -201,12 +195,10 @@ impl Agent {
     /// As for [`Agent::attempt`]; and where there was no session with PostgreSQL, with the cause and what to do about it.
     pub async fn sql(&self, request: &SqlRequest) -> Result<Vec<StatementResult>, HarnessError> {
         let said = self.sql_session(request, Again::Never).await?;
-        said.results
-            .map_err(|why| no_postgresql(&self.place, request, &why))
+        said.map_err(|why| no_postgresql(&self.place, request, &why))
     }
 
-    /// The same for those whose statements may be executed twice, or who want to know how the server refused the session, and how many
-    /// further connections it took.
+    /// The same for those whose statements may be executed twice, or who want to know how the server refused the session.
     ///
     /// # Errors
     /// As for [`Agent::attempt`].
@@ -215,21 +207,56 @@ impl Agent {
         request: &SqlRequest,
         again: Again,
     ) -> Result<Said<StatementResult>, HarnessError> {
-        let held = request.hold.map_or(0, |hold| hold.for_ms);
-        let limit = OVERHEAD + Duration::from_millis(request.timeout_ms) + Duration::from_millis(held);
+        let limit = OVERHEAD + Duration::from_millis(request.timeout_ms);
         let question = Question::Sql(request.clone());
-        let mut held = None;
         let mut results = Ok(Vec::new());
         for part in self.ask(&question, limit, again).await? {
             match (part, &mut results) {
                 (Part::Rows(result), Ok(results)) => results.push(result),
                 (Part::Unconnected(why), _) => results = Err(why),
-                (Part::Held(count), _) => held = Some(count),
                 _ => {}
             }
         }
         self.complete(&results, request.statements.len())?;
-        Ok(Said { results, held })
+        Ok(results)
+    }
+
+    /// Opens a session as this request says, and so many further ones, one after the other until one is refused, and holds them all until
+    /// they are released, [`protocol::MAX_CONVERSATION_MS`] at most.
+    ///
+    /// # Errors
+    /// As for [`Agent::attempt`]; and where there was no session at all, with the cause and what to do about it.
+    pub async fn hold(&self, request: &SqlRequest, connections: usize) -> Result<Holding<'_>, HarnessError> {
+        let request = SqlRequest {
+            statements: Vec::new(),
+            hold: Some(Hold {
+                connections,
+                for_ms: protocol::MAX_CONVERSATION_MS,
+            }),
+            ..request.clone()
+        };
+        let ask = Ask {
+            ask: self.ids.fetch_add(1, Ordering::Relaxed),
+            question: Question::Sql(request.clone()),
+        };
+        let opened = async {
+            let session = self.session().await?;
+            let mut replies = session.ask(&ask).await?;
+            let held = match part(&mut replies).await? {
+                Part::Held(held) => held,
+                Part::Unconnected(why) => return Err(no_postgresql(&self.place, &request, &why)),
+                other => return Err(HarnessError::new(format!("expected what is held, got {other:?}"))),
+            };
+            Ok(Holding {
+                agent: self,
+                session,
+                ask: ask.ask,
+                replies,
+                held,
+            })
+        };
+        let limit = OVERHEAD + Duration::from_millis(request.timeout_ms);
+        self.answered_within(limit, opened).await
     }
 
     /// Says these commands to Redis, on a connection of their own, and answers with one result for each, in their order. They are said once
@@ -239,7 +266,7 @@ impl Agent {
     /// As for [`Agent::attempt`]; and where there was no connection with Redis, with the cause and what to do about it.
     pub async fn redis(&self, request: &RedisRequest) -> Result<Vec<CommandResult>, HarnessError> {
         let said = self.redis_session(request, Again::Never).await?;
-        said.results.map_err(|why| no_redis(&self.place, request, &why))
+        said.map_err(|why| no_redis(&self.place, request, &why))
     }
 
     /// The same for those whose commands may be executed twice, or who want to know how the server refused the user.
@@ -262,7 +289,7 @@ impl Agent {
             }
         }
         self.complete(&results, request.commands.len())?;
-        Ok(Said { results, held: None })
+        Ok(results)
     }
 
     /// The nonces that this agent's listeners have seen so far. Of many that ask at the same time one asks for all.
@@ -328,7 +355,20 @@ impl Agent {
                 answer
             }
         };
-        let answer = match tokio::time::timeout(limit, asked).await {
+        let answer = self.answered_within(limit, asked).await;
+        tracing::debug!(agent = %self.place, namespace = %self.namespace, took = ?begin.elapsed(), "asked");
+        answer.map_err(|error| HarnessError {
+            what: format!("agent {}: {}", self.place, error.what),
+            ..error
+        })
+    }
+
+    async fn answered_within<T>(
+        &self,
+        limit: Duration,
+        answer: impl Future<Output = Result<T, HarnessError>>,
+    ) -> Result<T, HarnessError> {
+        match tokio::time::timeout(limit, answer).await {
             Ok(answer) => answer,
             Err(_) => {
                 // It may be stuck, whatever else is under way in it: the next question gets a new one.
@@ -338,12 +378,7 @@ impl Agent {
                     limit.as_secs_f64()
                 )))
             }
-        };
-        tracing::debug!(agent = %self.place, namespace = %self.namespace, took = ?begin.elapsed(), "asked");
-        answer.map_err(|error| HarnessError {
-            what: format!("agent {}: {}", self.place, error.what),
-            ..error
-        })
+        }
     }
 
     /// The session that is open, or a new one.
@@ -377,8 +412,8 @@ impl Agent {
         };
         let mut replies = session.ask(&ask).await?;
         *sent = true;
-        while let Some(reply) = replies.recv().await {
-            match reply? {
+        loop {
+            match part(&mut replies).await? {
                 Part::End(Summary {
                     refused: Some(why), ..
                 }) => return Err(HarnessError::new(why)),
@@ -390,7 +425,55 @@ impl Agent {
                 part => heard.push(part),
             }
         }
-        Err(HarnessError::new("its answer has no last line"))
+    }
+}
+
+/// Connections that an agent holds. Dropped without being released, they are held for as long as the agent was told at most.
+pub struct Holding<'a> {
+    agent: &'a Agent,
+    session: Arc<Session>,
+    ask: u32,
+    replies: Replies,
+    /// What came of them.
+    pub held: Held,
+}
+
+impl Holding<'_> {
+    /// Lets them go; ends once they are closed.
+    ///
+    /// # Errors
+    /// They were not held until now: their time was over, or the session with the agent was lost. Or the agent does not answer.
+    pub async fn release(mut self) -> Result<(), HarnessError> {
+        if let Ok(early) = self.replies.try_recv() {
+            let why = early.map_or_else(|error| error.to_string(), |part| format!("{part:?}"));
+            return Err(HarnessError::new(format!(
+                "agent {}: the connections were let go before they were released: {why}",
+                self.agent.place
+            )));
+        }
+        let ask = Ask {
+            ask: self.agent.ids.fetch_add(1, Ordering::Relaxed),
+            question: Question::Release(self.ask),
+        };
+        let ended = async {
+            let mut told = self.session.ask(&ask).await?;
+            ended(part(&mut told).await?)?;
+            ended(part(&mut self.replies).await?)
+        };
+        self.agent.answered_within(OVERHEAD, ended).await
+    }
+}
+
+/// The next part of an answer.
+async fn part(replies: &mut Replies) -> Result<Part, HarnessError> {
+    let part = replies.recv().await;
+    part.unwrap_or_else(|| Err(HarnessError::new("its answer has no last line")))
+}
+
+fn ended(part: Part) -> Result<(), HarnessError> {
+    match part {
+        Part::End(Summary { refused: None, .. }) => Ok(()),
+        other => Err(HarnessError::new(format!("expected the end, got {other:?}"))),
     }
 }
 
@@ -486,6 +569,9 @@ fn with_reached(mut parts: Vec<Part>, heard: Vec<Part>) -> Vec<Part> {
     parts
 }
 
+/// What an agent answers to one question, part by part.
+type Replies = UnboundedReceiver<Result<Part, HarnessError>>;
+
 /// A conversation with an agent: many questions at once.
 struct Session {
     input: tokio::sync::Mutex<Input>,
@@ -515,7 +601,7 @@ impl Session {
         matches!(*lock(&self.waiting), Waiting::Over(_))
     }
 
-    async fn ask(&self, ask: &Ask) -> Result<UnboundedReceiver<Result<Part, HarnessError>>, HarnessError> {
+    async fn ask(&self, ask: &Ask) -> Result<Replies, HarnessError> {
         let line = serde_json::to_vec(ask)
             .map_err(|error| HarnessError::during("write the agent's question", &error))?;
         let (reply, replies) = unbounded_channel();
@@ -617,6 +703,10 @@ mod tests {
         Garbled,
         /// These parts and an end.
         Parts(&'static [&'static str]),
+        /// Connections, and an end once they are released.
+        Held,
+        /// Connections, and the connection is lost.
+        HeldAndLost,
     }
 
     const SIGHTING: &str =
@@ -629,9 +719,21 @@ mod tests {
     async fn converse(mut socket: WebSocket, answer: Answer) {
         while let Some(Ok(Message::Binary(frame))) = socket.recv().await {
             let ask: Ask = serde_json::from_slice(&frame[1..]).unwrap();
-            let ask = ask.ask;
+            let (ask, question) = (ask.ask, ask.question);
             let lines = match answer {
                 Answer::Cut => return,
+                Answer::Held => match question {
+                    Question::Release(held) => vec![
+                        format!(r#"{{"ask":{ask},"end":{{"done":0}}}}"#),
+                        format!(r#"{{"ask":{held},"end":{{"done":1}}}}"#),
+                    ],
+                    _ => vec![format!(r#"{{"ask":{ask},{HELD}}}"#)],
+                },
+                Answer::HeldAndLost => {
+                    let held = format!(r#"{{"ask":{ask},{HELD}}}"#);
+                    socket.send(stdout(&held)).await.unwrap();
+                    return;
+                }
                 Answer::Whole => vec![
                     format!(r#"{{"ask":{ask},{SIGHTING}}}"#),
                     format!(r#"{{"ask":{ask},"end":{{"done":1}}}}"#),
@@ -755,15 +857,43 @@ mod tests {
         assert_eq!(results, [Ok(serde_json::json!("PONG"))]);
     }
 
+    const HELD: &str = r#""held":{"accepted":9,"after_ms":40,"refused":{"ending":"reached","code":"53300","message":"full"}}"#;
+
     #[tokio::test]
-    async fn connections_that_were_held_are_counted_beside() {
-        let held = r#""held":{"accepted":9,"after_ms":40,"refused":{"ending":"reached","code":"53300","message":"full"}}"#;
-        let parts: &'static [&'static str] = Box::leak(Box::new([ROW, ROW, held]));
+    async fn connections_are_held_until_they_are_released() {
+        let (_server, agent, opened) = agent(&[Answer::Held]).await;
+        let holding = agent.hold(&two_statements(), 9).await.unwrap();
+        assert_eq!(holding.held.accepted, 9);
+        holding.release().await.unwrap();
+        assert_eq!(opened.load(Ordering::Relaxed), 1);
+    }
+
+    #[rstest]
+    #[case::their_time_was_over(&[Answer::Parts(&[HELD])], "End")]
+    #[case::the_agent_was_lost(&[Answer::HeldAndLost], exec::CUT_OFF)]
+    #[tokio::test]
+    async fn connections_that_were_let_go_before_are_an_error(
+        #[case] sessions: &'static [Answer],
+        #[case] expected: &str,
+    ) {
+        let (_server, agent, _) = agent(sessions).await;
+        let holding = agent.hold(&two_statements(), 9).await.unwrap();
+        // What was sent after it has to arrive.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let error = holding.release().await.unwrap_err();
+        assert!(
+            error.what.contains("let go before they were released") && error.what.contains(expected),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn where_none_is_given_nothing_is_held() {
+        let refused = r#""unconnected":{"ending":"reached","code":"53300","message":"too many"}"#;
+        let parts: &'static [&'static str] = Box::leak(Box::new([refused]));
         let (_server, agent, _) = agent(Box::leak(Box::new([Answer::Parts(parts)]))).await;
-        let said = agent.sql_session(&two_statements(), Again::Never).await.unwrap();
-        let held = said.held.unwrap();
-        assert_eq!((said.results.unwrap().len(), held.accepted), (2, 9));
-        assert_eq!(held.refused.unwrap().code.as_deref(), Some("53300"));
+        let error = agent.hold(&two_statements(), 9).await.err().unwrap();
+        assert!(error.what.contains("it refuses: 53300 too many"), "{error}");
     }
 
     #[rstest]
@@ -833,17 +963,14 @@ mod tests {
         assert!(error.what.contains(exec::CUT_OFF), "{error}");
         assert_eq!(opened.load(Ordering::Relaxed), 1);
         let said = agent.sql_session(&two_statements(), Again::Once).await.unwrap();
-        assert_eq!(said.results.unwrap().len(), 2);
+        assert_eq!(said.unwrap().len(), 2);
     }
 
     #[tokio::test]
     async fn what_may_be_said_twice_is() {
         let (_server, agent, opened) = agent(&[Answer::Cut, Answer::Parts(&[ROW, ROW])]).await;
         let said = agent.sql_session(&two_statements(), Again::Once).await.unwrap();
-        assert_eq!(
-            (said.results.unwrap().len(), opened.load(Ordering::Relaxed)),
-            (2, 2)
-        );
+        assert_eq!((said.unwrap().len(), opened.load(Ordering::Relaxed)), (2, 2));
     }
 
     #[tokio::test]

@@ -14,6 +14,11 @@ use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
 
+mod adm_02;
+mod adm_03;
+mod adm_04;
+mod adm_05;
+mod adm_06;
 mod app_01;
 mod app_02;
 mod app_03;
@@ -30,12 +35,18 @@ mod net_06;
 mod net_07;
 mod net_08;
 mod net_09;
+mod net_10;
 mod net_11;
 mod net_12;
+mod net_15;
+mod net_17;
 mod net_18;
 mod pg_01;
 mod pg_02;
 mod pg_04;
+mod prov_01;
+mod prov_02;
+mod prov_04;
 mod prov_13;
 pub(crate) mod prov_14;
 mod quo_01;
@@ -45,7 +56,11 @@ mod quo_04;
 mod quo_08;
 mod rbac_01;
 mod rbac_02;
+mod rbac_05;
+mod rbac_06;
+mod rbac_13;
 mod rbac_15;
+mod rbac_16;
 mod rd_02;
 pub mod sen_01;
 
@@ -60,8 +75,11 @@ pub const ALL: &[&dyn Check] = &[
     &net_07::Net07,
     &net_08::Net08,
     &net_09::Net09,
+    &net_10::Net10,
     &net_11::Net11,
     &net_12::Net12,
+    &net_15::Net15,
+    &net_17::Net17,
     &net_18::Net18,
     &quo_01::Quo01,
     &quo_02::Quo02,
@@ -70,7 +88,16 @@ pub const ALL: &[&dyn Check] = &[
     &quo_08::Quo08,
     &rbac_01::Rbac01,
     &rbac_02::Rbac02,
+    &rbac_05::Rbac05,
+    &rbac_06::Rbac06,
+    &rbac_13::Rbac13,
     &rbac_15::Rbac15,
+    &rbac_16::Rbac16,
+    &adm_02::CHECK,
+    &adm_03::CHECK,
+    &adm_04::CHECK,
+    &adm_05::CHECK,
+    &adm_06::CHECK,
     &pg_01::Pg01,
     &pg_02::Pg02,
     &pg_04::Pg04,
@@ -83,6 +110,9 @@ pub const ALL: &[&dyn Check] = &[
     &app_08::App08,
     &app_09::App09,
     &app_17::App17,
+    &prov_01::Prov01,
+    &prov_02::Prov02,
+    &prov_04::Prov04,
     &prov_13::Prov13,
     &prov_14::Prov14,
 ];
@@ -124,6 +154,8 @@ pub enum Requirement {
     Internet,
     /// Leave to send webhooks to the tenants' applications, and an address for them.
     Webhooks,
+    /// An API server that has ValidatingAdmissionPolicies.
+    AdmissionPolicies,
 }
 
 /// What is known of a check before it runs.
@@ -217,6 +249,12 @@ macro_rules! display_as_serialized {
     )+};
 }
 display_as_serialized!(Profile, Severity, Footprint, Schedule);
+
+/// Whether it is one of the gate against escape to the node: a tenant that becomes root there voids every other promise, so that nothing is
+/// called isolated before these have passed.
+pub fn is_of_the_gate(id: &str) -> bool {
+    id.starts_with("ADM-")
+}
 
 /// The check with this id, whatever its case.
 pub fn find(id: &str) -> Option<&'static dyn Check> {

@@ -185,13 +185,25 @@ impl Cluster {
     /// # Errors
     /// The client cannot be made.
     pub fn client_with_token(&self, token: String) -> Result<Client, HarnessError> {
+        self.client_with(AuthInfo {
+            token: Some(token.into()),
+            ..AuthInfo::default()
+        })
+    }
+
+    /// A client for the same cluster without any credentials, at the same pace.
+    ///
+    /// # Errors
+    /// The client cannot be made.
+    pub fn anonymous(&self) -> Result<Client, HarnessError> {
+        self.client_with(AuthInfo::default())
+    }
+
+    fn client_with(&self, auth_info: AuthInfo) -> Result<Client, HarnessError> {
         let mut config = self.config.clone();
         // Headers may carry credentials too.
         config.headers.clear();
-        config.auth_info = AuthInfo {
-            token: Some(token.into()),
-            ..AuthInfo::default()
-        };
+        config.auth_info = auth_info;
         paced(&config, &self.pace, &self.retries)
     }
 
@@ -236,6 +248,28 @@ pub async fn identity(client: &Client) -> Result<UserInfo, kube::Error> {
         .status
         .and_then(|status| status.user_info)
         .unwrap_or_default())
+}
+
+/// The API of admission policies: there since Kubernetes 1.30, but for servers on which it was turned off
+/// (<https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/>).
+const ADMISSION: &str = "admissionregistration.k8s.io/v1";
+
+/// Whether the API server has ValidatingAdmissionPolicies. Asked of its discovery documents, which are open to whoever is authenticated.
+///
+/// # Errors
+/// It did not answer.
+pub async fn has_admission_policies(client: &Client) -> Result<bool, HarnessError> {
+    let doing = format!("ask which kinds the server has in {ADMISSION}");
+    let asked = async {
+        match client.list_api_group_resources(ADMISSION).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+            found => found.map(|list| list.resources),
+        }
+    };
+    let kinds = within(ANSWER, doing, asked).await?;
+    Ok(kinds
+        .iter()
+        .any(|kind| kind.name == "validatingadmissionpolicies"))
 }
 
 /// The kind of local cluster this is: an API on loopback, and every node says so, by the lab's annotation or kind's providerID. Never
@@ -372,6 +406,7 @@ const OWN: &[(&str, &str, &[&str])] = &[
 
 /// What single checks need beside that: the check, and what it needs. A run goes on without.
 pub const OPTIONAL: &[(&str, &str)] = &[
+    ("RBAC-06", "impersonate on users"),
     ("RBAC-15", "impersonate on users and groups"),
     (
         "APP-*",
@@ -446,6 +481,20 @@ pub async fn allowed(client: &Client, verb: &str, group: &str, resource: &str) -
         subresource,
         ..ResourceAttributes::default()
     };
+    permitted(client, attributes).await
+}
+
+/// Whether this client may do exactly this, by the API server's own word.
+///
+/// # Errors
+/// It did not answer.
+pub async fn permitted(client: &Client, attributes: ResourceAttributes) -> Result<bool, HarnessError> {
+    let word = |field: &Option<String>| field.clone().unwrap_or_default();
+    let doing = format!(
+        "ask whether we may {} {} (SelfSubjectAccessReview)",
+        word(&attributes.verb),
+        word(&attributes.resource)
+    );
     let spec = SelfSubjectAccessReviewSpec {
         resource_attributes: Some(attributes),
         ..Default::default()
@@ -455,7 +504,6 @@ pub async fn allowed(client: &Client, verb: &str, group: &str, resource: &str) -
         ..Default::default()
     };
     let reviews = Api::<SelfSubjectAccessReview>::all(client.clone());
-    let doing = format!("ask whether we may {verb} {resource} (SelfSubjectAccessReview)");
     let answer = within(ANSWER, doing, reviews.create(&PostParams::default(), &review)).await?;
     Ok(answer.status.is_some_and(|status| status.allowed))
 }

@@ -25,7 +25,11 @@ pub enum Denial {
     PodSecurity,
     /// A LimitRange: `maximum cpu usage per Container is …`.
     LimitRange,
-    /// An admission webhook or policy said no.
+    /// The ValidatingAdmissionPolicy of this name judged the request and refused it as Forbidden, which is what the platform's policies give as
+    /// reason: `ValidatingAdmissionPolicy '<name>' with binding '<binding>' denied request: …`. Where a policy could not be evaluated the API
+    /// server gives another (Kubernetes, "Validating Admission Policy": reason, failurePolicy).
+    Policy(String),
+    /// An admission webhook said no, or a policy for another reason.
     Admission,
     /// A webhook that could not be called decided nothing.
     WebhookFailed,
@@ -44,7 +48,7 @@ pub fn classify(status: &Status) -> Denial {
     let message = status.message.as_str();
     match status.code {
         401 => Denial::Unauthenticated,
-        403 => classify_forbidden(message),
+        403 => policy(status).unwrap_or_else(|| classify_forbidden(message)),
         404 => Denial::NotFound,
         429 => Denial::Server(429),
         code if code >= 500 => {
@@ -54,9 +58,31 @@ pub fn classify(status: &Status) -> Denial {
                 Denial::Server(code)
             }
         }
-        _ if message.contains("admission webhook") => Denial::Admission,
+        _ if message.contains("admission webhook") || message.contains(BY_A_POLICY) => Denial::Admission,
         code => Denial::Content(code),
     }
+}
+
+/// How the refusal of a policy begins (k8s.io/apiserver, plugin/policy/validating/dispatcher.go).
+const BY_A_POLICY: &str = "ValidatingAdmissionPolicy '";
+
+/// The policy that refused as Forbidden. Its own text comes behind its name, and may quote anything.
+fn policy(status: &Status) -> Option<Denial> {
+    if status.message.starts_with("admission webhook") {
+        return None;
+    }
+    let (name, rest) = reason_of(&status.message)
+        .strip_prefix(BY_A_POLICY)?
+        .split_once('\'')?;
+    let judged = rest.starts_with(" with binding '") && rest.contains("' denied request: ");
+    (judged && status.reason == "Forbidden").then(|| Denial::Policy(name.to_owned()))
+}
+
+/// What comes behind `x "y" is forbidden: `.
+fn reason_of(message: &str) -> &str {
+    message
+        .split_once("forbidden: ")
+        .map_or(message, |(_, reason)| reason)
 }
 
 fn classify_forbidden(message: &str) -> Denial {
@@ -64,9 +90,7 @@ fn classify_forbidden(message: &str) -> Denial {
     if message.contains("admission webhook") || message.contains("ValidatingAdmissionPolicy") {
         return Denial::Admission;
     }
-    let reason = message
-        .split_once("forbidden: ")
-        .map_or(message, |(_, reason)| reason);
+    let reason = reason_of(message);
     if reason.starts_with("User \"") && reason.contains("\" cannot ") {
         return Denial::Rbac;
     }
@@ -133,6 +157,9 @@ impl Denial {
             Denial::LimitRange => {
                 Observation::Reached("authorized: it was a LimitRange that refused".to_owned())
             }
+            Denial::Policy(name) => Observation::Reached(format!(
+                "authorized: it was the admission policy {name} that refused"
+            )),
             Denial::Admission => {
                 Observation::Reached(format!("authorized: it was admission that refused: {message}"))
             }
@@ -220,6 +247,46 @@ mod tests {
     }
 
     #[rstest]
+    #[case::judged(403, "Forbidden", r#"namespaces "x" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"#, Denial::Policy("p".into()))]
+    #[case::it_quotes_another_refusal(403, "Forbidden", r#"pods "x" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: admission webhook "w" denied the request"#, Denial::Policy("p".into()))]
+    #[case::not_evaluated(
+        422,
+        "Invalid",
+        r#"pods "x" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: expression 'x' resulted in error: no such key"#,
+        Denial::Admission
+    )]
+    #[case::of_another_reason(
+        403,
+        "Unauthorized",
+        r#"pods "x" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"#,
+        Denial::Admission
+    )]
+    #[case::a_webhook_quotes_one(
+        403,
+        "Forbidden",
+        r#"admission webhook "w" denied the request: x is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"#,
+        Denial::Admission
+    )]
+    #[case::it_never_got_that_far(
+        403,
+        "Forbidden",
+        r#"pods "x" is forbidden: ValidatingAdmissionPolicy 'p' is not ready"#,
+        Denial::Admission
+    )]
+    fn a_policy_is_told_by_its_name_where_it_judged(
+        #[case] code: u16,
+        #[case] reason: &str,
+        #[case] message: &str,
+        #[case] expected: Denial,
+    ) {
+        let status = Status {
+            reason: reason.to_owned(),
+            ..status(code, message)
+        };
+        assert_eq!(classify(&status), expected);
+    }
+
+    #[rstest]
     #[case::quota_must_specify("failed quota: q: must specify limits.cpu")]
     #[case::quota_status_unknown("status unknown for quota: q, resources: pods")]
     fn a_quota_that_did_not_weigh_usage_is_another_denial(#[case] message: &str) {
@@ -240,6 +307,7 @@ mod tests {
     #[case::quota(Denial::QuotaOther(String::new()), "reached")]
     #[case::limit_range(Denial::LimitRange, "reached")]
     #[case::escalation(Denial::Escalation, "reached")]
+    #[case::policy(Denial::Policy("p".into()), "reached")]
     #[case::admission(Denial::Admission, "reached")]
     fn only_rbac_denies_at_another_tenant(#[case] denial: Denial, #[case] expected: &str) {
         let seen = match denial.as_authorization("m") {

@@ -10,6 +10,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use kube::core::Status;
 use serde::{Deserialize, Serialize};
@@ -45,13 +46,17 @@ pub enum Kind {
     PersistentVolumeClaim,
     /// A NetworkPolicy.
     NetworkPolicy,
+    /// A ClusterRole, on local clusters only.
+    ClusterRole,
+    /// A ClusterRoleBinding, on local clusters only.
+    ClusterRoleBinding,
     /// The Lease that guards a tenant.
     Lease,
 }
 
 impl Kind {
     /// Those that the API server knows.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Tenant,
         Kind::Namespace,
         Kind::Pod,
@@ -62,6 +67,8 @@ impl Kind {
         Kind::Service,
         Kind::PersistentVolumeClaim,
         Kind::NetworkPolicy,
+        Kind::ClusterRole,
+        Kind::ClusterRoleBinding,
         Kind::Lease,
     ];
 
@@ -78,8 +85,15 @@ impl Kind {
             Kind::Service => ApiResource::erase::<Service>(&()),
             Kind::PersistentVolumeClaim => ApiResource::erase::<PersistentVolumeClaim>(&()),
             Kind::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
+            Kind::ClusterRole => ApiResource::erase::<ClusterRole>(&()),
+            Kind::ClusterRoleBinding => ApiResource::erase::<ClusterRoleBinding>(&()),
             Kind::Lease => ApiResource::erase::<Lease>(&()),
         }
+    }
+
+    /// Whether runs make such objects only where they may do everything.
+    pub fn takes_all_rights(self) -> bool {
+        matches!(self, Kind::ClusterRole | Kind::ClusterRoleBinding)
     }
 
     /// The kind of an object of a run; nothing where runs make none such.

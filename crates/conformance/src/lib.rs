@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod account;
+pub mod admission;
 pub mod agent;
 pub mod canary;
 pub mod check;
@@ -42,6 +43,7 @@ pub mod run;
 pub mod runner;
 #[cfg(test)]
 mod scripted;
+pub mod sealed;
 pub mod selftest;
 pub mod settings;
 pub mod shared_services;

@@ -6,6 +6,7 @@ use crate::lease;
 use crate::ledger::{Entry, Kind};
 use crate::names::{JOB, RunId};
 use crate::resource::{Costume, Place, Resource};
+use crate::sealed;
 use crate::settings::{SettingsError, known_check};
 use crate::subject::Subject;
 use provisioner::{Tenant, TenantId};
@@ -152,7 +153,7 @@ fn close(resources: &mut BTreeSet<Resource>) {
         match resource {
             Resource::Workloads(tenant)
             | Resource::Registration(tenant)
-            | Resource::Agent(Place::Tenant(tenant, _)) => {
+            | Resource::Agent(Place::Tenant(tenant, _) | Place::Sealed(tenant, _)) => {
                 more.push(Resource::Tenant(tenant.clone()));
             }
             Resource::Tenant(_)
@@ -225,6 +226,7 @@ fn resource_objects(resource: &Resource, run: &RunId, facts: &Facts) -> Vec<Entr
         Resource::Agent(Place::Tenant(tenant, costume)) => {
             owned_agent(&tenant.namespace(), costume.word(), run)
         }
+        Resource::Agent(Place::Sealed(_, number)) => sealed::objects(run, *number),
         Resource::Agent(Place::Open) => {
             let tenant = Entry {
                 kind: Kind::Tenant,

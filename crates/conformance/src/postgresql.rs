@@ -116,8 +116,7 @@ impl Client {
             let _alone = busy.lock().await;
             let _permit = conversations.acquire().await;
             let said = agent.sql_session(&request, Again::Once).await?;
-            said.results
-                .map_err(|why| no_postgresql(&agent.place, &request, &why))
+            said.map_err(|why| no_postgresql(&agent.place, &request, &why))
         });
         asked
             .await

@@ -73,7 +73,7 @@ impl Client {
         let asked = tokio::spawn(async move {
             let _alone = busy.lock().await;
             let said = agent.redis_session(&request, Again::Once).await?;
-            said.results.map_err(|why| no_redis(&agent.place, &request, &why))
+            said.map_err(|why| no_redis(&agent.place, &request, &why))
         });
         asked
             .await

@@ -236,7 +236,8 @@ impl Report {
         }
     }
 
-    /// The verdict in one line. The word "isolated" is kept for the day when the checks of escape to the node are among the core.
+    /// The verdict in one line. The word "isolated" is kept for a run in which the whole core passed, and the gate against escape to the
+    /// node: who gets there is held by nothing else. A run in which one of these was left out or waived is "conformant".
     pub fn headline(&self) -> String {
         let counts = self.counts();
         let (passed, all) = (counts.passed, counts.all());
@@ -251,7 +252,14 @@ impl Report {
             String::new()
         };
         match self.ending() {
-            Ending::Conformant => format!("conformant: {passed} of {all} checks{partial}{waived}"),
+            Ending::Conformant => {
+                let word = if self.shows_isolation() {
+                    "isolated"
+                } else {
+                    "conformant"
+                };
+                format!("{word}: {passed} of {all} checks{partial}{waived}")
+            }
             Ending::Broken => format!(
                 "not conformant: {} failed, {passed} of {all} passed, {} inconclusive{partial}{waived}",
                 counts.failed, counts.inconclusive
@@ -271,6 +279,21 @@ impl Report {
                 )
             }
         }
+    }
+
+    /// Whether every check of the core and of the gate against escape to the node was judged, and all of their items passed.
+    fn shows_isolation(&self) -> bool {
+        let needed = check::ALL.iter().map(|check| check.info());
+        let mut needed =
+            needed.filter(|info| info.profile == Profile::Core || check::is_of_the_gate(info.id));
+        needed.all(|info| {
+            let mut items = self
+                .results
+                .iter()
+                .filter(|result| result.check == info.id)
+                .peekable();
+            items.peek().is_some() && items.all(|item| matches!(item.verdict, Verdict::Passed(_)))
+        })
     }
 
     fn skipped_core(&self) -> bool {
@@ -390,6 +413,91 @@ pub(crate) mod tests {
             owner: "me".into(),
             expires,
         }]
+    }
+
+    /// A run of every check, one item each, in which these came to something else.
+    fn whole(others: &[(&'static str, Option<Verdict>)], waived: &[&str]) -> Report {
+        let mut beginning = report(&[passed()], vec![]).beginning.unwrap();
+        let name = |id: &str| format!("{id} a");
+        let verdict = |id: &str| {
+            let other = others.iter().find(|(check, _)| *check == id);
+            other.map_or_else(passed, |(_, verdict)| verdict.clone())
+        };
+        let ids = check::ALL.iter().map(|check| check.info().id);
+        beginning.items = ids
+            .clone()
+            .map(|id| PlannedItem {
+                name: name(id),
+                check: id,
+                left_out: match verdict(id) {
+                    Some(Verdict::Skipped { reason }) => Some(reason),
+                    _ => None,
+                },
+                lacking: false,
+            })
+            .collect();
+        let waivers = waived.iter().map(|check| Waiver {
+            check: (*check).to_owned(),
+            ..waiver(jiff::civil::date(2026, 12, 31)).remove(0)
+        });
+        let mut report = Report::new(waivers.collect(), jiff::civil::date(2026, 6, 1));
+        report.absorb(&Event::Began(Box::new(beginning)));
+        for id in ids {
+            let verdict = verdict(id).unwrap();
+            if !matches!(verdict, Verdict::Skipped { .. }) {
+                report.absorb(&Event::Finished {
+                    item: name(id),
+                    verdict,
+                    took: Duration::ZERO,
+                });
+            }
+        }
+        report
+    }
+
+    #[rstest]
+    #[case::everything_passed(&[], &[], "isolated: ")]
+    #[case::one_of_the_core_left_out(&[("NET-02", skipped())], &[], "conformant: ")]
+    #[case::one_of_the_gate_left_out(&[("ADM-05", skipped())], &[], "conformant: ")]
+    #[case::another_left_out(&[("NET-10", skipped())], &[], "isolated: ")]
+    #[case::one_of_the_core_waived(&[("QUO-01", failed())], &["QUO-01"], "conformant: ")]
+    #[case::one_of_the_gate_waived(&[("ADM-02", failed())], &["ADM-02"], "conformant: ")]
+    #[case::another_waived(&[("NET-10", failed())], &["NET-10"], "isolated: ")]
+    #[case::a_waiver_that_was_not_needed(&[], &["ADM-02"], "isolated: ")]
+    #[case::one_failed(&[("NET-10", failed())], &[], "not conformant: 1 failed, ")]
+    #[case::one_of_the_gate_undecided(&[("ADM-03", inconclusive())], &[], "inconclusive: 1 undecided, ")]
+    fn only_the_whole_core_and_the_gate_make_it_isolated(
+        #[case] others: &[(&'static str, Option<Verdict>)],
+        #[case] waived: &[&str],
+        #[case] begins: &str,
+    ) {
+        let headline = whole(others, waived).headline();
+        assert!(headline.starts_with(begins), "{headline}");
+    }
+
+    /// No one item passes for the others of its check.
+    #[test]
+    fn one_item_of_the_gate_that_has_no_result_is_enough() {
+        let mut report = whole(&[], &[]);
+        assert!(
+            report.headline().starts_with("isolated: "),
+            "{}",
+            report.headline()
+        );
+        let mut more = report
+            .results
+            .iter()
+            .find(|result| result.check == "ADM-02")
+            .unwrap()
+            .clone();
+        more.name = "ADM-02 b".to_owned();
+        more.verdict = skipped().unwrap();
+        report.results.push(more);
+        assert!(
+            report.headline().starts_with("conformant: "),
+            "{}",
+            report.headline()
+        );
     }
 
     #[rstest]

@@ -25,14 +25,14 @@ pub enum Resource {
 }
 
 impl Resource {
-    /// Whether it is a tenant, or something in one.
+    /// Whether it is a tenant, something in one, or made after one.
     pub fn is_tenants(&self) -> bool {
         matches!(
             self,
             Resource::Tenant(_)
                 | Resource::Workloads(_)
                 | Resource::Registration(_)
-                | Resource::Agent(Place::Tenant(..))
+                | Resource::Agent(Place::Tenant(..) | Place::Sealed(..))
                 | Resource::Webhooks
                 | Resource::Deliveries
         )
@@ -55,6 +55,9 @@ pub enum Place {
     Ingress,
     /// In the shared services' namespace, in PostgreSQL's labels.
     SharedServices,
+    /// In a namespace of the run under those policies of a tenant's that allow nothing outward: see `sealed`. With the tenant's number in
+    /// the run.
+    Sealed(TenantId, usize),
     /// In a tenant.
     Tenant(TenantId, Costume),
 }
@@ -103,6 +106,7 @@ impl fmt::Display for Place {
             Place::Open => write!(out, "open"),
             Place::Ingress => write!(out, "ingress"),
             Place::SharedServices => write!(out, "shared-services"),
+            Place::Sealed(tenant, _) => write!(out, "{tenant} without allow rules"),
             Place::Tenant(tenant, costume) => write!(out, "{tenant} {}", costume.word()),
         }
     }

@@ -36,6 +36,9 @@ const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 /// How long removing what webhooks stored may take.
 const STORED_WITHIN: Duration = Duration::from_secs(20);
 
+/// Why checks of what such policies hold are left out.
+const NO_ADMISSION_POLICIES: &str = "needs ValidatingAdmissionPolicies, which this API server does not have (Kubernetes has them since 1.30): without them nothing holds what RBAC cannot say, so let nobody but the platform make namespaces, or write what tenants' workloads read";
+
 /// What a run is asked for.
 pub struct Request {
     /// The settings.
@@ -299,11 +302,15 @@ async fn facts(cluster: &Cluster, settings: &Settings, own_run: Option<&str>) ->
         }
     }
     let shared = shared_places(cluster, settings);
+    let mut lacking = lacking(cluster, settings, &shared);
+    if !cluster::has_admission_policies(&cluster.client).await? {
+        lacking.push((Requirement::AdmissionPolicies, NO_ADMISSION_POLICIES.to_owned()));
+    }
     Ok(Facts {
         local: cluster.local.is_ok(),
         nodes: cluster.nodes.clone(),
         absent,
-        lacking: lacking(cluster, settings, &shared),
+        lacking,
         shared,
     })
 }

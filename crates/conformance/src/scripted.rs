@@ -318,7 +318,7 @@ async fn converse(
                 }));
             }
             // What PostgreSQL and Redis answer is judged by itself.
-            Question::Sql(_) | Question::Redis(_) => return,
+            Question::Sql(_) | Question::Redis(_) | Question::Release(_) => return,
         }
         let end = json!({ "end": { "done": parts.len() } });
         for mut part in parts.into_iter().chain([end]) {

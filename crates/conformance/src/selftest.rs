@@ -72,7 +72,7 @@ impl Planned {
     }
 }
 
-/// What came of one fault.
+/// What came of one fault, once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trial {
     /// Its name.
@@ -99,6 +99,21 @@ pub enum Outcome {
     Trouble(Cause),
     /// Interrupted, after clean-up.
     Interrupted,
+}
+
+impl Outcome {
+    /// Whether nothing contradicts what was expected, but something that should have been judged was not: busy machines do that, and the
+    /// fault is planted once more. An item that passed or failed where it should not is never asked again.
+    pub fn is_undecided(&self, expected: &NotPassed) -> bool {
+        match self {
+            Outcome::Judged { seen, .. } => {
+                seen != expected
+                    && matrix::differing(expected, seen).all(|item| seen.inconclusive.contains(item))
+            }
+            Outcome::Trouble(_) => true,
+            Outcome::NotPlantable(_) | Outcome::Interrupted => false,
+        }
+    }
 }
 
 /// Something that happened.
@@ -175,7 +190,7 @@ pub async fn run(request: Request, steps: Steps, cancel: CancellationToken) -> R
         trial::restored_services(&site, &fault.services).await?;
     }
     let turns = Arc::new(Semaphore::new(jobs as usize));
-    let mut trials = JoinSet::new();
+    let mut trials = Trials::new();
     let (judged, all_passed) = oneshot::channel();
     // It puts up all that it needs, as every run does.
     if let Some(turn) = turn(&turns, 1, &site.cancel).await {
@@ -196,31 +211,36 @@ pub async fn run(request: Request, steps: Steps, cancel: CancellationToken) -> R
     }
     if let Some(Ok(common)) = &surrounded {
         let around = common.surroundings();
-        plant(&site, faults, &around, (jobs, &turns), &mut trials).await;
+        plant(&site, &faults, &around, (jobs, &turns), &mut trials).await;
+        let undecided = undecided(&site, &faults, ended(&site, &mut trials).await);
+        plant(
+            &site,
+            &undecided,
+            &around,
+            (1, &Arc::new(Semaphore::new(1))),
+            &mut trials,
+        )
+        .await;
     }
-    while let Some(ended) = trials.join_next().await {
-        if let Err(panic) = ended {
-            site.steps.send(Step::Notice(format!(
-                "a trial ended in a panic, a fault of ours: {panic}"
-            )));
-        }
-    }
+    ended(&site, &mut trials).await;
     if let Some(common) = surrounded {
         common?.remove().await?;
     }
     Ok(())
 }
 
+type Trials = JoinSet<Trial>;
+
 /// Starts a trial whenever there is a turn; those that others would see come last, and alone.
 async fn plant(
     site: &Arc<Site>,
-    mut faults: Vec<Fault>,
+    faults: &[Fault],
     around: &Surroundings,
     (jobs, turns): (u32, &Arc<Semaphore>),
-    trials: &mut JoinSet<()>,
+    trials: &mut Trials,
 ) {
-    faults.retain(|fault| fault.cluster.is_none());
-    faults.sort_by_key(Fault::is_alone);
+    let mut faults: Vec<&Fault> = faults.iter().filter(|fault| fault.cluster.is_none()).collect();
+    faults.sort_by_key(|fault| fault.is_alone());
     for fault in faults {
         let wanted = if fault.is_alone() { jobs } else { 1 };
         let Some(turn) = turn(turns, wanted, &site.cancel).await else {
@@ -228,12 +248,43 @@ async fn plant(
         };
         trials.spawn(trial::conduct(
             Arc::clone(site),
-            fault,
+            fault.clone(),
             around.clone(),
             turn,
             None,
         ));
     }
+}
+
+/// What came of the trials that were started, once all have ended.
+async fn ended(site: &Site, trials: &mut Trials) -> Vec<Trial> {
+    let mut all = Vec::new();
+    while let Some(ended) = trials.join_next().await {
+        match ended {
+            Ok(trial) => all.push(trial),
+            Err(panic) => site.steps.send(Step::Notice(format!(
+                "a trial ended in a panic, a fault of ours: {panic}"
+            ))),
+        }
+    }
+    all
+}
+
+/// The faults to plant once more, alone, and says so.
+fn undecided(site: &Site, faults: &[Fault], trials: Vec<Trial>) -> Vec<Fault> {
+    let is_undecided = |fault: &&Fault| {
+        trials
+            .iter()
+            .any(|trial| trial.fault == fault.name && trial.outcome.is_undecided(&fault.expected))
+    };
+    let undecided: Vec<Fault> = faults.iter().filter(is_undecided).cloned().collect();
+    for fault in &undecided {
+        site.steps.send(Step::Notice(format!(
+            "{}: what was expected is not contradicted, but not everything could be judged: planted once more, alone",
+            fault.name
+        )));
+    }
+    undecided
 }
 
 /// A turn; none once everything is cancelled.

@@ -8,8 +8,11 @@ use crate::check;
 use crate::names::INTERNET_PORTS;
 use jiff::SignedDuration;
 use jiff::civil::Date;
+use provisioner::fleet::Selection;
 use provisioner::names::ImageReference;
+use provisioner::tenant::Tiers;
 use provisioner::{Tenant, TenantId};
+use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,7 +49,7 @@ pub(crate) fn invalid(
 }
 
 /// A promise that is known to be broken, and answered for.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Waiver {
     /// The check's id.
@@ -56,11 +59,12 @@ pub struct Waiver {
     /// Who answers for it.
     pub owner: String,
     /// The last day on which it holds.
+    #[schemars(with = "String", extend("format" = "date"))]
     pub expires: Date,
 }
 
 /// One entry of `clusters`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClusterSettings {
     /// The kubeconfig context.
@@ -79,7 +83,7 @@ pub struct ClusterSettings {
 }
 
 /// A host on the internet, for the promise of what tenants reach there.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Internet {
     /// Its address. Behind it runs our agent (`probe serve`), since only an agent gives a nonce back.
@@ -103,22 +107,48 @@ fn internet_ports() -> Vec<u16> {
     INTERNET_PORTS.to_vec()
 }
 
-/// A settings file, or a part of one.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// A settings file, or a part of one: it needs only what differs from the defaults.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
+    /// The test tenants, two at least. Those that are absent are provisioned and removed again; those that exist are used as they are.
     tenants: Option<Vec<String>>,
+    /// A tenant file: what the test tenants are provisioned from, and what their quota is measured against.
     tenant_file: Option<PathBuf>,
+    /// A tiers file: tiers besides `standard` and `premium`, or in their place, as for `provisioner apply --tiers`.
+    tiers_file: Option<PathBuf>,
+    /// The image of the probe agents.
     agent_image: Option<String>,
+    /// How long a whole run may take, clean-up not included, as in 10m.
     timeout: Option<String>,
+    /// How long removing what a run made may take, as in 2m.
     clean_up_within: Option<String>,
+    /// How long a probe agent, or a tenant's API and worker, may take to start, and a tenant's namespace that is being deleted to go.
     start_within: Option<String>,
+    /// Clusters by name, for `--cluster NAME`. A name that is not here is taken for a kubeconfig context.
     clusters: Option<BTreeMap<String, ClusterSettings>>,
+    /// Promises that are known to be broken, by whom that is answered for, and until when.
     waivers: Option<Vec<Waiver>>,
+    /// A host on the internet on which our agent listens; local clusters bring one of their own.
     internet: Option<Internet>,
+    /// PostgreSQL, as tenants use it.
+    #[schemars(with = "Option<Postgresql>")]
     postgresql: Option<serde_yaml::Value>,
+    /// Redis, as tenants use it.
+    #[schemars(with = "Option<Redis>")]
     redis: Option<serde_yaml::Value>,
+    /// The application's contract: how webhooks are sent, and how it is seen what became of them.
     application: Option<application::ApplicationFile>,
+}
+
+/// The JSON Schema of a settings file.
+pub fn schema() -> serde_json::Value {
+    provisioner::schema::of::<File>("Settings of conformance")
+}
+
+/// Of a section that is put onto the defaults field by field, a file names any part.
+fn any_part(schema: &mut Schema) {
+    schema.remove("required");
 }
 
 /// What flags and environment say.
@@ -241,7 +271,7 @@ fn combine(
     Ok(Settings {
         cluster_name: cluster.to_owned(),
         cluster: entry,
-        tenants: tenants(&ids, file.tenant_file.as_deref())?,
+        tenants: tenants(&ids, file.tenant_file.as_deref(), &tiers(file.tiers_file)?)?,
         agent_image: image(agent_image)?,
         timeout: duration("timeout", &timeout)?,
         clean_up_within: duration("cleanUpWithin", &clean_up_within)?,
@@ -311,7 +341,18 @@ fn image(name: String) -> Result<String, SettingsError> {
         .map_err(|error| invalid("agentImage", error.to_string(), hint))
 }
 
-fn tenants(ids: &[String], file: Option<&Path>) -> Result<Vec<Tenant>, SettingsError> {
+fn tiers(file: Option<PathBuf>) -> Result<Tiers, SettingsError> {
+    let selection = Selection {
+        tiers: file,
+        ..Selection::default()
+    };
+    let hint = "docs/tenants.md describes tiers files; tiersFile in the settings names it";
+    selection
+        .all_tiers()
+        .map_err(|error| invalid("tiersFile", error.to_string(), hint))
+}
+
+fn tenants(ids: &[String], file: Option<&Path>, tiers: &Tiers) -> Result<Vec<Tenant>, SettingsError> {
     let hint = "name two or more tenants, all different: --tenants test-tenant-a,test-tenant-b";
     let mut tenants: Vec<Tenant> = Vec::new();
     for id in ids {
@@ -321,8 +362,8 @@ fn tenants(ids: &[String], file: Option<&Path>) -> Result<Vec<Tenant>, SettingsE
             return Err(invalid("tenants", format!("{id} twice"), hint));
         }
         tenants.push(match file {
-            Some(path) => from_file(path, id)?,
-            None => Tenant::standard(id),
+            Some(path) => from_file(path, tiers, id)?,
+            None => tiers.standard(id),
         });
     }
     if tenants.len() < 2 {
@@ -335,8 +376,8 @@ fn tenants(ids: &[String], file: Option<&Path>) -> Result<Vec<Tenant>, SettingsE
     Ok(tenants)
 }
 
-fn from_file(path: &Path, id: TenantId) -> Result<Tenant, SettingsError> {
-    let hint = "docs/templates.md describes tenant files";
+fn from_file(path: &Path, tiers: &Tiers, id: TenantId) -> Result<Tenant, SettingsError> {
+    let hint = "docs/tenants.md describes tenant files";
     let place = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
         invalid(
@@ -345,8 +386,9 @@ fn from_file(path: &Path, id: TenantId) -> Result<Tenant, SettingsError> {
             "check tenantFile in the settings",
         )
     })?;
-    let mut tenant: Tenant =
-        Tenant::from_yaml(&text).map_err(|error| invalid(&place, error.to_string(), hint))?;
+    let mut tenant = tiers
+        .fitting_tenant(&text)
+        .map_err(|error| invalid(&place, error.to_string(), hint))?;
     tenant.id = id;
     Ok(tenant)
 }
@@ -382,6 +424,55 @@ pub fn known_check(id: &str) -> Result<&'static dyn check::Check, SettingsError>
 mod tests {
     use super::*;
     use rstest::rstest;
+
+    /// The schema is generated: `UPDATE_DOCS=1 cargo test -p conformance` writes it.
+    #[test]
+    fn the_schema_that_is_checked_in_is_that_of_the_types() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas/conformance.schema.json");
+        let text = provisioner::schema::text(&schema());
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(&path).unwrap_or_default() == text,
+            "schemas/conformance.schema.json is out of date; run UPDATE_DOCS=1 cargo test -p conformance"
+        );
+    }
+
+    fn fits_the_schema(text: &str) -> bool {
+        let (mut compiler, mut schemas) = (boon::Compiler::new(), boon::Schemas::new());
+        compiler.add_resource("memory:schema", schema()).unwrap();
+        let index = compiler.compile("memory:schema", &mut schemas).unwrap();
+        let document: serde_json::Value = serde_yaml::from_str(text).unwrap();
+        schemas.validate(&document, index).is_ok()
+    }
+
+    #[rstest]
+    #[case::defaults(DEFAULTS)]
+    #[case::nothing("{}")]
+    #[case::a_cluster("{clusters: {prod: {context: p, allow: true, allowSharedNamespaces: [database]}}}")]
+    #[case::a_waiver("{waivers: [{check: NET-03, reason: r, owner: o, expires: 2026-12-31}]}")]
+    #[case::a_part("{postgresql: {columns: {text: title}, secret: {name: db}}, redis: {user: app}}")]
+    #[case::an_outcome(
+        "{application: {outcome: {log: true}, secret: {environment: 'KEY_{TENANT}', encoding: hex}}}"
+    )]
+    #[case::internet("{internet: {host: 198.51.100.7}}")]
+    fn settings_that_are_read_fit_the_schema(#[case] text: &str) {
+        assert!(resolved(text, &Overrides::default()).is_ok());
+        assert!(fits_the_schema(text));
+    }
+
+    #[rstest]
+    #[case::unknown_field("{tenant: [a]}")]
+    #[case::unknown_inner_field("{postgresql: {tables: a}}")]
+    #[case::half_a_waiver("{waivers: [{check: NET-03}]}")]
+    #[case::algorithm(
+        "{application: {signature: {header: h, algorithm: md5, encoding: hex, value: a, signed: b}}}"
+    )]
+    fn settings_that_are_refused_do_not_fit_the_schema(#[case] text: &str) {
+        assert!(resolved(text, &Overrides::default()).is_err());
+        assert!(!fits_the_schema(text));
+    }
 
     fn resolved(text: &str, overrides: &Overrides) -> Result<Settings, SettingsError> {
         combine(
@@ -438,6 +529,38 @@ mod tests {
         let error = resolved(file, &Overrides::default()).unwrap_err();
         assert!(error.to_string().contains(problem), "{error}");
         assert!(!error.hint.is_empty());
+    }
+
+    #[test]
+    fn tenants_have_the_values_of_their_file_and_of_its_tier() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let tiers = write(
+            "tiers.yaml",
+            "tiers: {gold: {quota: {pods: 44}}, standard: {quota: {pods: 12}}}",
+        );
+        let tenant = write("tenant.yaml", "id: any\ntier: gold");
+        let pods =
+            |text: &str| resolved(text, &Overrides::default()).map(|settings| settings.tenants[1].quota.pods);
+        let both = format!("{{tenantFile: {tenant}, tiersFile: {tiers}}}");
+        assert_eq!(pods(&both).unwrap(), 44);
+        assert_eq!(pods(&format!("{{tiersFile: {tiers}}}")).unwrap(), 12);
+        let error = pods(&format!("{{tenantFile: {tenant}}}")).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("tier gold does not exist; there are: premium, standard"),
+            "{error}"
+        );
+        let error = pods("{tiersFile: /does/not/exist}").unwrap_err().to_string();
+        assert!(
+            error.starts_with("tiersFile: read tiers file /does/not/exist: No such file"),
+            "{error}"
+        );
     }
 
     #[test]

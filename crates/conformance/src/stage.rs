@@ -15,6 +15,7 @@ use crate::pod;
 use crate::registrations;
 use crate::removal::belongs;
 use crate::resource::{Costume, Place, Resource};
+use crate::sealed;
 use crate::settings::Settings;
 use crate::shared_services::{self, SharedServices};
 use crate::webhook::{self, Deliveries, Webhooks};
@@ -182,7 +183,8 @@ impl Stage {
 
     /// What of it may serve other runs.
     pub fn surroundings(&self) -> Surroundings {
-        let outside = |(place, _): &(&Place, &Slot<Agent>)| !matches!(place, Place::Tenant(..));
+        let outside =
+            |(place, _): &(&Place, &Slot<Agent>)| !matches!(place, Place::Tenant(..) | Place::Sealed(..));
         let agents = self.agents.iter().filter(outside);
         Surroundings {
             agents: agents
@@ -208,6 +210,12 @@ impl Stage {
                     let work = tenant_agent(site, id.clone(), *costume, owner.clone());
                     self.agents
                         .insert(Place::Tenant(id.clone(), *costume), slot(work));
+                }
+            }
+            Resource::Agent(Place::Sealed(id, number)) => {
+                if let Some(tenant) = self.tenants.get(id) {
+                    let work = sealed_agent(site, id.clone(), *number, tenant.clone());
+                    self.agents.insert(Place::Sealed(id.clone(), *number), slot(work));
                 }
             }
             Resource::Agent(Place::Open) => {
@@ -498,11 +506,8 @@ async fn provision(site: Arc<Site>, id: TenantId) -> Result<(), HarnessError> {
     }
     let doing = format!("provision tenant {id}");
     let failed = |error: &dyn std::error::Error| HarnessError::during(&doing, error);
-    let stamp = stamp(&site);
-    let templates = site.templates.get(&id).cloned();
-    let templates = templates.unwrap_or_else(Templates::embedded);
-    let manifests =
-        provisioner::render(site.tenant(&id)?, &templates, &stamp).map_err(|error| failed(&error))?;
+    let manifests = provisioner::render(site.tenant(&id)?, &templates(&site, &id), &stamp(&site))
+        .map_err(|error| failed(&error))?;
     claim(&site, &id, &manifests).await?;
     let options = ApplyOptions {
         readiness: None,
@@ -515,8 +520,14 @@ async fn provision(site: Arc<Site>, id: TenantId) -> Result<(), HarnessError> {
     Ok(())
 }
 
+/// The templates of a tenant.
+pub fn templates(site: &Site, id: &TenantId) -> Templates {
+    let templates = site.templates.get(id).cloned();
+    templates.unwrap_or_else(Templates::embedded)
+}
+
 /// The run's mark on a tenant's namespace.
-fn stamp(site: &Site) -> Stamp {
+pub fn stamp(site: &Site) -> Stamp {
     let mark = BTreeMap::from([(RUN_ID.to_owned(), site.mark.run.to_string())]);
     let mut annotations = mark.clone();
     annotations.insert(EXPIRES.to_owned(), site.mark.expires.to_string());
@@ -779,6 +790,17 @@ async fn shared_agent(site: Arc<Site>, place: Place) -> Result<Agent, HarnessErr
         may_become_ready: false,
     };
     start(&site, place, agent).await
+}
+
+/// The agent under what is left of a tenant's policies without its allow rules.
+async fn sealed_agent(
+    site: Arc<Site>,
+    id: TenantId,
+    number: usize,
+    tenant: Slot<()>,
+) -> Result<Agent, HarnessError> {
+    tenant.await?;
+    sealed::put_up(&site, &id, number).await
 }
 
 /// The agent of the tenant that is deliberately open: its namespace as the templates have it, and nothing else of them.

@@ -29,9 +29,7 @@ async fn a_cluster_that_keeps_its_promises_passes_and_nothing_is_left() {
     assert!(outcome.passed_all(), "{}", outcome.text);
     let all = outcome.passed.len();
     assert!(
-        outcome
-            .text
-            .contains(&format!("conformant: {all} of {all} checks")),
+        outcome.text.contains(&format!("isolated: {all} of {all} checks")),
         "{}",
         outcome.text
     );

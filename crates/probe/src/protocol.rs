@@ -208,6 +208,8 @@ pub enum Question {
     Sql(SqlRequest),
     /// To say something to Redis.
     Redis(RedisRequest),
+    /// To let go of the connections that the question with this number holds: that one's end comes once they are closed.
+    Release(u32),
 }
 
 /// One line of `probe session`'s stdout.

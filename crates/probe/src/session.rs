@@ -7,8 +7,11 @@ use crate::attempt::output::{self, Lines};
 use crate::attempt::request::{self, MAX_LINE};
 use crate::protocol::{Ask, Part, Question, RedisRequest, Reply, Request, SqlRequest, Summary, WitnessLine};
 use crate::{redis, sql, witness};
+use futures::FutureExt;
+use std::collections::HashMap;
 use std::io::Write;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::sync::oneshot;
 
 /// Answers the questions on `input`, one a line, each as soon as it can be, on `sink`. Who serves under the name `control` is the witness.
 /// Ends with the input, when what is under way is given up.
@@ -24,6 +27,7 @@ pub async fn run(
     let mut input = BufReader::new(input);
     // Dropped with this function, and with it what is under way.
     let mut under_way = tokio::task::JoinSet::new();
+    let mut holds = Holds::default();
     loop {
         let mut line = Vec::new();
         let read = tokio::select! {
@@ -47,7 +51,13 @@ pub async fn run(
                     ask,
                     lines: lines.clone(),
                 };
-                under_way.spawn(answer(question, replies, control.to_owned()));
+                match question {
+                    Question::Release(held) => replies.end(0, holds.release(held).err()),
+                    question => {
+                        let released = holds.released(ask, &question);
+                        under_way.spawn(answer(question, released, replies, control.to_owned()));
+                    }
+                }
             }
             Err(error) => Replies {
                 ask: 0,
@@ -74,24 +84,51 @@ impl Replies {
     }
 }
 
-async fn answer(question: Question, replies: Replies, control: String) {
+/// What the session's questions hold, by their numbers: told to let go of it by dropping.
+#[derive(Default)]
+struct Holds(HashMap<u32, oneshot::Sender<()>>);
+
+impl Holds {
+    /// Ends once this question is to let go of what it holds.
+    fn released(&mut self, ask: u32, question: &Question) -> oneshot::Receiver<()> {
+        self.0.retain(|_, hold| !hold.is_closed());
+        let (hold, released) = oneshot::channel();
+        if matches!(question, Question::Sql(request) if request.hold.is_some()) {
+            self.0.insert(ask, hold);
+        }
+        released
+    }
+
+    fn release(&mut self, ask: u32) -> Result<(), String> {
+        match self.0.remove(&ask) {
+            Some(hold) if !hold.is_closed() => Ok(()),
+            _ => Err(format!(
+                "expected the number of a question that holds connections, got {ask}: it ended, or never held any"
+            )),
+        }
+    }
+}
+
+async fn answer(question: Question, released: oneshot::Receiver<()>, replies: Replies, control: String) {
     match question {
         Question::Attempt(request) => attempt(request, &replies).await,
         // Asking the witness blocks.
         Question::Witness(since_ms) => {
             let _ = tokio::task::spawn_blocking(move || ask_witness(&control, since_ms, &replies)).await;
         }
-        Question::Sql(request) => say_sql(&request, &replies).await,
+        Question::Sql(request) => say_sql(&request, released, &replies).await,
         Question::Redis(request) => say_redis(&request, &replies).await,
+        // Answered where it is read.
+        Question::Release(_) => {}
     }
 }
 
-async fn say_sql(request: &SqlRequest, replies: &Replies) {
+async fn say_sql(request: &SqlRequest, released: oneshot::Receiver<()>, replies: &Replies) {
     if let Err(why) = sql::check(request) {
         return replies.end(0, Some(why));
     }
     let mut done = 0;
-    sql::converse(request, |part| {
+    sql::converse(request, released.map(drop), |part| {
         replies.part(part);
         done += 1;
     })

@@ -7,12 +7,13 @@ use crate::protocol::{
 };
 use crate::wire;
 use bytes::Bytes;
+use futures::future::join_all;
 use futures::{SinkExt, TryStreamExt};
 use std::error::Error;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 /// How long a session may take to say goodbye; one that just breaks off leaves a warning in the server's log.
@@ -58,8 +59,12 @@ pub(crate) fn check(request: &SqlRequest) -> Result<(), String> {
     }
 }
 
-/// Says all of a request and hands over each answer as it comes.
-pub(crate) async fn converse(request: &SqlRequest, mut answered: impl FnMut(Part)) {
+/// Says all of a request and hands over each answer as it comes. What is held is let go once `released`.
+pub(crate) async fn converse(
+    request: &SqlRequest,
+    released: impl Future<Output = ()>,
+    mut answered: impl FnMut(Part),
+) {
     let deadline = deadline(request.timeout_ms);
     let session = match Session::open(request, deadline).await {
         Ok(session) => session,
@@ -91,15 +96,24 @@ pub(crate) async fn converse(request: &SqlRequest, mut answered: impl FnMut(Part
         answered(Part::Rows(result));
     }
     if let Some(hold) = request.hold {
-        hold_open(request, hold, deadline, answered).await;
+        let held = hold_open(request, hold.connections, deadline, answered).await;
+        let longest = Duration::from_millis(hold.for_ms);
+        // Whichever of the two it is.
+        let _ = timeout(longest, released).await;
+        join_all(held.into_iter().map(Session::close)).await;
     }
     session.close().await;
 }
 
-async fn hold_open(request: &SqlRequest, hold: Hold, deadline: Instant, mut answered: impl FnMut(Part)) {
+async fn hold_open(
+    request: &SqlRequest,
+    connections: usize,
+    deadline: Instant,
+    mut answered: impl FnMut(Part),
+) -> Vec<Session> {
     let begin = Instant::now();
     let (mut open, mut refused) = (Vec::new(), None);
-    while open.len() < hold.connections && refused.is_none() {
+    while open.len() < connections && refused.is_none() {
         match Session::open(request, deadline).await {
             Ok(session) => open.push(session),
             Err(why) => refused = Some(why),
@@ -110,8 +124,7 @@ async fn hold_open(request: &SqlRequest, hold: Hold, deadline: Instant, mut answ
         after_ms: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
         refused,
     }));
-    sleep(Duration::from_millis(hold.for_ms)).await;
-    futures::future::join_all(open.into_iter().map(Session::close)).await;
+    open
 }
 
 /// A session; when dropped it breaks off.

@@ -306,6 +306,11 @@ fn a_question_that_cannot_be_answered_is_refused_and_the_session_goes_on() {
             7,
             "expected a number of attempts from 1 to 2000, got 0",
         ),
+        (
+            json!({"ask": 9, "release": 7}),
+            9,
+            "expected the number of a question that holds connections, got 7",
+        ),
     ] {
         session.ask(&line);
         let (number, parts, summary) = session.answer();

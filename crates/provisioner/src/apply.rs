@@ -5,6 +5,7 @@
 //! refusal therefore changes nothing.
 
 pub(crate) mod conflict;
+mod fields;
 pub(crate) mod objects;
 pub(crate) mod plan;
 
@@ -20,8 +21,9 @@ use crate::progress::{Progress, Step};
 use crate::ready::{self, Expected, Missing, NotReady, Reason};
 use futures::FutureExt;
 use kube::Client;
+use kube::core::DynamicObject;
 use objects::{Objects, Owner};
-use plan::{Action, Plan};
+use plan::{Action, Look, Plan};
 use std::fmt;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -59,6 +61,9 @@ pub struct Applied {
     pub unchanged: Vec<ObjectRef>,
     /// Ours, no longer wanted, deleted.
     pub pruned: Vec<ObjectRef>,
+    /// Left out: this server has no such kind.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<ObjectRef>,
 }
 
 impl fmt::Display for Applied {
@@ -68,6 +73,7 @@ impl fmt::Display for Applied {
             (self.changed.len(), "changed"),
             (self.unchanged.len(), "unchanged"),
             (self.pruned.len(), "pruned"),
+            (self.skipped.len(), "skipped"),
         ];
         let shown: Vec<String> = counts
             .iter()
@@ -97,6 +103,14 @@ pub enum ApplyError {
         namespace: String,
         /// How long was waited.
         waited: Duration,
+    },
+    /// The namespace went while it was applied: somebody deletes it at the same time.
+    #[error("apply Namespace {namespace}: it {state} by somebody else in the meantime")]
+    Deleted {
+        /// The namespace.
+        namespace: String,
+        /// `is being deleted`, or `was deleted`.
+        state: &'static str,
     },
     /// Fields are somebody else's. Nothing was changed.
     #[error("{}", conflict::listing(.0))]
@@ -142,6 +156,9 @@ impl ApplyError {
             Self::Terminating { namespace, .. } => Some(format!(
                 "`kubectl get namespace {namespace} -o jsonpath='{{.status.conditions}}'` says what holds it; then apply again"
             )),
+            Self::Deleted { .. } => Some(
+                "somebody deletes this tenant; if it is to be there, apply again when that is done".to_owned(),
+            ),
             Self::Conflicts(_) => {
                 Some("nothing was changed; settle who sets these fields, or take them back with --force-conflicts".to_owned())
             }
@@ -173,15 +190,10 @@ pub async fn apply(
 ) -> Result<Applied, ApplyError> {
     let calls = Calls::new(options.patience, progress);
     let objects = Objects::new(client, &calls, Owner::Tenant(tenant), options.force_conflicts);
-    let plan = loop {
-        if settle_ownership(client, &calls, tenant).await? {
-            break plan::settle(&objects, plan::look(&objects, manifests).await?).await?;
-        }
-        if made_namespace(&objects, manifests).await? {
-            break Plan::fresh(manifests);
-        }
+    let applied = match bring_up_to_date(&objects, tenant, manifests).await {
+        Err(error) => return Err(in_view_of_the_namespace(&objects, error).await),
+        Ok(applied) => applied,
     };
-    let applied = carry_out(&objects, plan).await?;
     if let Some(deadline) = options.readiness {
         ready::wait(
             client,
@@ -194,19 +206,39 @@ pub async fn apply(
     Ok(applied)
 }
 
+async fn bring_up_to_date(
+    objects: &Objects<'_>,
+    tenant: &TenantId,
+    manifests: &[Manifest],
+) -> Result<Applied, ApplyError> {
+    let plan = loop {
+        if settle_ownership(objects, tenant).await? {
+            let mut look = plan::look(objects, manifests).await?;
+            if completed_record(objects, &look).await? {
+                look = plan::look(objects, manifests).await?;
+            }
+            break plan::settle(objects, look).await?;
+        }
+        if made_namespace(objects, manifests).await? {
+            break Plan::fresh(manifests);
+        }
+    };
+    carry_out(objects, plan).await
+}
+
 /// Whether the namespace exists, and is ours; waits for one that is on its way out.
-async fn settle_ownership(client: &Client, calls: &Calls<'_>, tenant: &TenantId) -> Result<bool, ApplyError> {
+async fn settle_ownership(objects: &Objects<'_>, tenant: &TenantId) -> Result<bool, ApplyError> {
     let started = Instant::now();
     let namespace = tenant.namespace();
     let mut told = false;
     loop {
-        match ownership::look(calls, client, tenant).await? {
+        match ownership::look(objects.calls, objects.client, tenant).await? {
             Ownership::Absent => return Ok(false),
             Ownership::Foreign { why } => return Err(ApplyError::Foreign { namespace, why }),
             Ownership::Ours {
                 terminating: false, ..
             } => return Ok(true),
-            Ownership::Ours { .. } if Instant::now() > calls.deadline() => {
+            Ownership::Ours { .. } if Instant::now() > objects.calls.deadline() => {
                 return Err(ApplyError::Terminating {
                     namespace,
                     waited: started.elapsed(),
@@ -215,7 +247,7 @@ async fn settle_ownership(client: &Client, calls: &Calls<'_>, tenant: &TenantId)
             Ownership::Ours { .. } => {}
         }
         if !std::mem::replace(&mut told, true) {
-            calls.progress.step(&Step::Waiting(vec![Missing {
+            objects.calls.progress.step(&Step::Waiting(vec![Missing {
                 object: ObjectRef {
                     kind: "Namespace".to_owned(),
                     name: namespace.clone(),
@@ -241,8 +273,46 @@ async fn made_namespace(objects: &Objects<'_>, manifests: &[Manifest]) -> Result
             sleep(Duration::from_millis(100)).await;
             Ok(false)
         }
+        Err(error) if error.is_conflict() => Err(objects.calls.given_up(error).into()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether the namespace was left half made by somebody who was interrupted, and is recorded as applied by now.
+async fn completed_record(objects: &Objects<'_>, look: &Look<'_>) -> Result<bool, CallError> {
+    let of_namespace = |tried: &&plan::Tried<'_>| tried.manifest.kind.phase == Phase::Namespace;
+    let Some(tried) = look.tried.iter().find(of_namespace) else {
+        return Ok(false);
+    };
+    match &tried.live {
+        Some(live) => objects.record_as_applied(tried.manifest, live.clone()).await,
+        None => Ok(false),
+    }
+}
+
+/// What fails because the namespace went in the meantime says so.
+async fn in_view_of_the_namespace(objects: &Objects<'_>, error: ApplyError) -> ApplyError {
+    let suspected = match &error {
+        ApplyError::Call(error) => error.is_from_the_end_of_a_namespace() || error.is_absence(),
+        _ => false,
+    };
+    if suspected && let Err(gone) = still_there(objects).await {
+        return gone;
+    }
+    error
+}
+
+/// Fails where the namespace is gone, or going.
+async fn still_there(objects: &Objects<'_>) -> Result<(), ApplyError> {
+    let state = match objects.namespace().await? {
+        None => "was deleted",
+        Some(live) if live.metadata.deletion_timestamp.is_some() => "is being deleted",
+        Some(_) => return Ok(()),
+    };
+    Err(ApplyError::Deleted {
+        namespace: objects.namespace_name(),
+        state,
+    })
 }
 
 pub(crate) async fn carry_out(objects: &Objects<'_>, plan: Plan<'_>) -> Result<Applied, ApplyError> {
@@ -288,21 +358,28 @@ async fn carry_out_one<'m>(
     manifest: &'m Manifest,
     action: &Action,
 ) -> Result<(&'m Manifest, Option<bool>), objects::Failure<'m>> {
-    let outcome = match action {
-        Action::Leave => None,
-        Action::Create => objects.apply(manifest).await.map(|_| Some(true))?,
-        Action::Change { version } => objects.apply(manifest).await.map(|object| {
+    let (outcome, live) = match action {
+        Action::Leave { live } => (None, (**live).clone()),
+        Action::Create => (Some(true), objects.apply(manifest).await?),
+        Action::Change { version } => {
+            let object = objects.apply(manifest).await?;
             let same = object.metadata.resource_version.as_ref() == Some(version);
-            (!same).then_some(false)
-        })?,
+            ((!same).then_some(false), object)
+        }
     };
     let failed = |error| objects::Failure { manifest, error };
-    let filled = generate_credentials(objects, manifest).await.map_err(failed)?;
+    let filled = generate_credentials(objects, manifest, live)
+        .await
+        .map_err(failed)?;
     Ok((manifest, outcome.or(filled.then_some(false))))
 }
 
 /// Whether a value was generated.
-async fn generate_credentials(objects: &Objects<'_>, manifest: &Manifest) -> Result<bool, CallError> {
+async fn generate_credentials(
+    objects: &Objects<'_>,
+    manifest: &Manifest,
+    live: DynamicObject,
+) -> Result<bool, CallError> {
     if manifest.kind.kind != "Secret" {
         return Ok(false);
     }
@@ -314,7 +391,7 @@ async fn generate_credentials(objects: &Objects<'_>, manifest: &Manifest) -> Res
     if keys.is_empty() {
         return Ok(false);
     }
-    objects.fill(manifest, &keys).await
+    objects.fill(manifest, &keys, live).await
 }
 
 fn record(objects: &Objects<'_>, manifest: &Manifest, made: Option<bool>, applied: &mut Applied) {
@@ -331,17 +408,22 @@ fn record(objects: &Objects<'_>, manifest: &Manifest, made: Option<bool>, applie
 /// Nothing may run before the quota counts it.
 async fn quotas_in_force(objects: &Objects<'_>, plan: &Plan<'_>) -> Result<(), ApplyError> {
     let started = Instant::now();
-    for (manifest, _) in plan
-        .of_phase(Phase::Guard)
-        .into_iter()
-        .filter(|(m, _)| m.kind.kind == "ResourceQuota")
-    {
+    let guards = plan.of_phase(Phase::Guard).into_iter();
+    for (manifest, action) in guards.filter(|(manifest, _)| manifest.kind.kind == "ResourceQuota") {
+        if let Action::Leave { live } = action
+            && ready::quota_gap(Some(&live.data)).is_none()
+        {
+            continue;
+        }
         let mut pause = Duration::from_millis(20);
         loop {
             let live = objects.get(manifest).await?;
             let Some(detail) = ready::quota_gap(live.as_ref().map(|live| &live.data)) else {
                 break;
             };
+            if live.is_none() {
+                still_there(objects).await?;
+            }
             if Instant::now() > objects.calls.deadline() {
                 let quota = manifest.reference();
                 return Err(ApplyError::QuotaNotLive {

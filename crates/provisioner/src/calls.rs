@@ -4,6 +4,7 @@ use crate::cluster::explain_credentials;
 use crate::progress::{Progress, Step};
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
+use kube::client::UpgradeConnectionError;
 use kube::core::Status;
 use std::error::Error as _;
 use std::fmt;
@@ -57,6 +58,21 @@ impl CallError {
     /// Whether the API server refused it with 409.
     pub(crate) fn is_conflict(&self) -> bool {
         self.cause.is_refusal(409)
+    }
+
+    /// Whether there is no such object, or no namespace for it.
+    pub(crate) fn is_absence(&self) -> bool {
+        self.cause.is_refusal(404)
+    }
+
+    /// Whether the namespace takes nothing new, since it is being deleted
+    /// (https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#namespacelifecycle).
+    pub(crate) fn is_from_the_end_of_a_namespace(&self) -> bool {
+        let details = self.status().and_then(|status| status.details.as_ref());
+        details.is_some_and(|details| {
+            let ending = |cause: &kube::core::response::StatusCause| cause.reason == "NamespaceTerminating";
+            details.causes.iter().any(ending) || (self.is_absence() && details.kind == "namespaces")
+        })
     }
 
     /// Whether the same request may work in a moment.
@@ -138,6 +154,10 @@ impl From<kube::Error> for Cause {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::Refused(status),
+            // An answer too, but of a request for a stream: the client throws its body away.
+            kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(code)) => {
+                Self::Refused(Status::failure("", "").with_code(code.as_u16()).boxed())
+            }
             other => Self::Broken(other),
         }
     }
@@ -151,7 +171,9 @@ impl Cause {
     fn is_passing(&self) -> bool {
         match self {
             Self::Refused(status) => match status.code {
-                429 | 500 | 502 | 503 | 504 => true,
+                // 410: what was listed is older than the server remembers. No request of ours names a version to begin with, so the same
+                // one again begins anew (https://kubernetes.io/docs/reference/using-api/api-concepts/#410-gone-responses).
+                410 | 429 | 500 | 502 | 503 | 504 => true,
                 // Somebody else wrote in between. A conflict about who owns a field does not pass.
                 409 => !status
                     .details
@@ -161,12 +183,21 @@ impl Cause {
                 _ => false,
             },
             Self::Silence(_) => true,
-            Self::Broken(error) => matches!(error, kube::Error::Service(_) | kube::Error::HyperError(_)),
+            Self::Broken(error) => match error {
+                kube::Error::Service(_) | kube::Error::HyperError(_) => true,
+                kube::Error::UpgradeConnection(error) => {
+                    matches!(error, UpgradeConnectionError::GetPendingUpgrade(_))
+                }
+                // An answer that ended too early, without the connection saying so.
+                kube::Error::SerdeError(error) => error.is_eof(),
+                _ => false,
+            },
             Self::Unsent(_) => false,
         }
     }
 
-    fn pause_asked_for(&self) -> Option<Duration> {
+    /// How long the server wants not to be asked: a few seconds of it, so that patience is not over at once.
+    pub(crate) fn pause_asked_for(&self) -> Option<Duration> {
         let Self::Refused(status) = self else { return None };
         let seconds = status.details.as_ref()?.retry_after_seconds;
         (seconds > 0).then(|| Duration::from_secs(u64::from(seconds.min(10))))
@@ -294,6 +325,12 @@ impl<'a> Calls<'a> {
             pause = (pause * 2).min(LONGEST_PAUSE);
             tried = true;
         }
+    }
+
+    /// The failure of something that was attempted again and again, when there is no time left for it.
+    pub(crate) fn given_up(&self, error: CallError) -> CallError {
+        let tried_for = Some(self.started.elapsed());
+        CallError { tried_for, ..error }
     }
 
     /// One request without a second attempt, for those who ask regularly anyway.

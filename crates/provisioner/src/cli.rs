@@ -4,26 +4,36 @@
 mod apply;
 mod delete;
 mod generate;
+mod list;
 mod platform;
 mod preflight;
+mod status;
+mod tenant;
 
 pub(crate) use apply::ApplyArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use delete::DeleteArgs;
 pub(crate) use generate::GenerateArgs;
+pub(crate) use list::ListArgs;
 pub(crate) use platform::{
     PlatformApplyArgs, PlatformArgs, PlatformCommand, PlatformDiffArgs, PlatformSettingsArgs,
 };
 pub(crate) use preflight::PreflightArgs;
 use provisioner::fleet::Selection;
 use provisioner::{ConnectOptions, TenantId};
+pub(crate) use status::StatusArgs;
 use std::path::PathBuf;
 use std::time::Duration;
+pub(crate) use tenant::{TenantArgs, TenantCommand, TenantNewArgs};
 
 const EXAMPLES: &str = "\
 Examples:
   provisioner apply --tenant-id acme-corp
   provisioner apply -f fixtures/tenants/premium.yaml --context staging
+  provisioner apply -f tenants/ --tiers tiers.yaml
+  provisioner tenant new acme-corp --tier premium
+  provisioner list
+  provisioner status --tenant-id acme-corp
   provisioner generate --tenant-id acme-corp
   provisioner delete --tenant-id acme-corp --yes
   provisioner delete --tenant-id acme-corp --purge-data
@@ -31,9 +41,11 @@ Examples:
   provisioner preflight --tenant-id acme-corp
 
 Exit codes:
-  0  done; for apply: everything is as the templates say, and ready
-  1  failed: refused, in conflict, not ready in time, or the cluster did not answer; for platform diff: something differs
-  2  the command line, tenant file, templates or kubeconfig cannot be used
+  0  done; for apply: everything is as the templates say, and ready; for status: ready
+  1  failed, of one tenant at least: refused, in conflict, not ready in time, or the cluster did not answer;
+     for platform diff: something differs; for status: not ready
+  2  the command line, tenant file, tiers, templates or kubeconfig cannot be used
+  3  for status: it could not be found out
 
 Logs go to stderr, results to stdout. RUST_LOG filters the logs.";
 
@@ -69,8 +81,11 @@ pub(crate) enum Command {
     Apply(ApplyArgs),
     Delete(DeleteArgs),
     Generate(GenerateArgs),
+    List(ListArgs),
     Platform(PlatformArgs),
     Preflight(PreflightArgs),
+    Status(StatusArgs),
+    Tenant(TenantArgs),
 }
 
 // Which tenants a command is about: one or several.
@@ -79,9 +94,12 @@ pub(crate) struct TenantsArgs {
     /// The tenant's id: 1 to 53 of a-z, 0-9 and '-'. With -f: the one of this id.
     #[arg(long, value_name = "ID", required_unless_present = "file")]
     pub(crate) tenant_id: Option<TenantId>,
-    /// A tenant file, or a directory of them (every *.yaml and *.yml in it); what a file does not name has the standard values.
+    /// A tenant file, or a directory of them (every *.yaml and *.yml in it); what a file does not name has the values of its tier.
     #[arg(short = 'f', long = "filename", value_name = "FILE|DIR")]
     pub(crate) file: Option<PathBuf>,
+    /// A tiers file: tiers besides `standard` and `premium`, or in their place.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tiers: Option<PathBuf>,
 }
 
 // Which tenants a command is about, and what they are made of.
@@ -99,6 +117,7 @@ impl From<TenantsArgs> for Selection {
         Self {
             tenant_id: args.tenant_id,
             file: args.file,
+            tiers: args.tiers,
         }
     }
 }

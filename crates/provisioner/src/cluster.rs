@@ -1,9 +1,10 @@
 //! Connects to a cluster: which kubeconfig, which context, and the corrections that a client needs. Never takes a cluster that
 //! was not meant: no in-cluster account, no debugging overrides from the environment.
 
+mod answer;
 mod proxy;
 
-use kube::client::AuthError;
+use kube::client::{AuthError, ClientBuilder};
 use kube::config::{
     AuthInfo, ExecInteractiveMode, KubeConfigOptions, Kubeconfig, KubeconfigError, NamedContext,
 };
@@ -11,6 +12,7 @@ use kube::{Client, Config};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tower::util::AndThenLayer;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(8);
 
@@ -143,7 +145,7 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectErro
     };
     let config = Config::from_custom_kubeconfig(kubeconfig, &selection).await;
     let config = corrected(config.map_err(|error| unusable(explain(&error)))?);
-    let client = Client::try_from(config.clone()).map_err(|error| unusable(explain_client(&error)))?;
+    let client = client(config.clone()).map_err(|error| unusable(explain_client(&error)))?;
     let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     Ok(Connection {
         client,
@@ -166,10 +168,16 @@ pub fn client_with_token(base: &Config, token: &str) -> Result<Client, ConnectEr
     };
     // A header of the kubeconfig could carry credentials as well.
     config.headers = Vec::new();
-    Client::try_from(config).map_err(|error| ConnectError::Unusable {
+    client(config).map_err(|error| ConnectError::Unusable {
         context: base.cluster_url.to_string(),
         problem: explain_client(&error),
     })
+}
+
+/// A client that reads all that a refusal says.
+fn client(config: Config) -> Result<Client, kube::Error> {
+    let builder = ClientBuilder::try_from(config)?;
+    Ok(builder.with_layer(&AndThenLayer::new(answer::completed)).build())
 }
 
 fn read(options: &ConnectOptions) -> Result<Kubeconfig, ConnectError> {

@@ -4,10 +4,13 @@
 mod apply;
 mod delete;
 mod generate;
+mod list;
 mod platform;
 mod preflight;
+mod status;
+mod tenant;
 
-use crate::cli::{Cli, ClusterArgs, Command, PlatformCommand, SelectionArgs};
+use crate::cli::{Cli, ClusterArgs, Command, PlatformCommand, SelectionArgs, TenantCommand};
 use crate::failure::Failure;
 use provisioner::fleet::{Member, Selection};
 use provisioner::manifest::YamlError;
@@ -21,11 +24,16 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Apply(args) => apply::run(args).await,
         Command::Delete(args) => delete::run(args).await,
         Command::Generate(args) => generate::run(args),
+        Command::List(args) => list::run(args).await,
         Command::Platform(args) => match args.command {
             PlatformCommand::Diff(args) => return platform::diff(args).await,
             PlatformCommand::Apply(args) => platform::apply(args).await,
         },
         Command::Preflight(args) => return preflight::run(args).await,
+        Command::Status(args) => return status::run(args).await,
+        Command::Tenant(args) => match args.command {
+            TenantCommand::New(args) => tenant::new(args),
+        },
     };
     done.map(|()| ExitCode::SUCCESS)
 }

@@ -142,6 +142,7 @@ pub async fn delete(
                     sleep(Duration::from_millis(100)).await;
                     continue;
                 }
+                Err(error) if error.is_conflict() => return Err(calls.given_up(error).into()),
                 Err(error) => return Err(error.into()),
             }
             let object = ObjectRef {

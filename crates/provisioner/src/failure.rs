@@ -11,6 +11,8 @@ use std::error::Error;
 const FAILED: u8 = 1;
 /// What was given cannot be used.
 const USAGE: u8 = 2;
+/// What was asked for could not be found out.
+const UNKNOWN: u8 = 3;
 
 pub(crate) struct Failure {
     pub(crate) error: Box<dyn Error>,
@@ -20,11 +22,26 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn usage(error: impl Into<Box<dyn Error>>, hint: &str) -> Self {
+        Self {
+            code: USAGE,
+            ..Self::failed(error, hint)
+        }
+    }
+
+    pub(crate) fn failed(error: impl Into<Box<dyn Error>>, hint: &str) -> Self {
         let hint = (!hint.is_empty()).then(|| hint.to_owned());
         Self {
             error: error.into(),
             hint,
-            code: USAGE,
+            code: FAILED,
+        }
+    }
+
+    /// The same failure of a command that was to find something out.
+    pub(crate) fn unknown(error: impl Into<Self>) -> Self {
+        Self {
+            code: UNKNOWN,
+            ..error.into()
         }
     }
 

@@ -1,9 +1,8 @@
-//! Which tenants an operation is about: one by its id, one by its file, or all of a directory. Reads files and nothing else; what
-//! is done with the tenants is left to others.
+//! Which tenants an operation is about: one by its id, one by its file, or all of a directory; what they do not say themselves
+//! comes from their tiers. Reads files and nothing else; what is done with the tenants is left to others.
 
-use crate::fit;
 use crate::names::TenantId;
-use crate::tenant::Tenant;
+use crate::tenant::{Tenant, Tiers};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -12,10 +11,12 @@ use std::path::{Path, PathBuf};
 /// Which tenants are meant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// The tenant of this id: of the files', where there are any, else with the standard values.
+    /// The tenant of this id: of the files', where there are any, else with the values of the tier `standard`.
     pub tenant_id: Option<TenantId>,
     /// A tenant file, or a directory of tenant files.
     pub file: Option<PathBuf>,
+    /// A tiers file: tiers besides those that are built in, or in their place.
+    pub tiers: Option<PathBuf>,
 }
 
 /// One tenant, and where it comes from.
@@ -52,6 +53,9 @@ pub enum SelectionError {
     /// Files that cannot be used; all of them, never empty.
     #[error("{}", listing(.0))]
     Unusable(Vec<Unusable>),
+    /// A tiers file that cannot be used.
+    #[error("read tiers file {0}")]
+    Tiers(Unusable),
     /// A directory without a tenant file.
     #[error("read tenant files in {}: there is none; expected names that end in .yaml or .yml", .0.display())]
     Empty(PathBuf),
@@ -96,7 +100,7 @@ impl SelectionError {
             Self::Unusable(files) if files.len() > 1 => {
                 "nothing was changed, not for the other files either; mend these, or move them away"
             }
-            Self::Unusable(_) => return None,
+            Self::Unusable(_) | Self::Tiers(_) => return None,
             Self::Empty(_) => "name a tenant file, or the directory that holds them",
             Self::Doubled { .. } => "nothing was changed; give one of them another id, or move it away",
             Self::Other { .. } | Self::Missing { .. } => {
@@ -124,15 +128,16 @@ impl Selection {
     /// A file that cannot be read, or is no tenant file, or says what cannot be (all such files are named); two files of one tenant;
     /// no tenant at all.
     pub fn members(&self) -> Result<Vec<Member>, SelectionError> {
+        let tiers = self.all_tiers()?;
         let Some(file) = &self.file else {
             let id = self.tenant_id.clone().ok_or(SelectionError::Unnamed)?;
-            let tenant = Tenant::standard(id);
+            let tenant = tiers.standard(id);
             return Ok(vec![Member { tenant, file: None }]);
         };
         if file.is_dir() {
-            return self.of_directory(file);
+            return self.of_directory(file, &tiers);
         }
-        let tenant = read(file).map_err(|unusable| SelectionError::Unusable(vec![unusable]))?;
+        let tenant = read(file, &tiers).map_err(|unusable| SelectionError::Unusable(vec![unusable]))?;
         match &self.tenant_id {
             Some(wanted) if *wanted != tenant.id => Err(SelectionError::Other {
                 file: file.clone(),
@@ -146,8 +151,28 @@ impl Selection {
         }
     }
 
-    fn of_directory(&self, directory: &Path) -> Result<Vec<Member>, SelectionError> {
-        let members = directory_members(directory)?;
+    /// The tiers that are built in, and those of the tiers file.
+    ///
+    /// # Errors
+    /// The tiers file cannot be read or used.
+    pub fn all_tiers(&self) -> Result<Tiers, SelectionError> {
+        let Some(file) = &self.tiers else {
+            return Ok(Tiers::embedded());
+        };
+        let unusable = |problem: String| {
+            SelectionError::Tiers(Unusable {
+                file: file.clone(),
+                problem,
+            })
+        };
+        let text = std::fs::read_to_string(file).map_err(|error| unusable(error.to_string()))?;
+        Tiers::embedded()
+            .with_yaml(&text)
+            .map_err(|error| unusable(error.to_string()))
+    }
+
+    fn of_directory(&self, directory: &Path, tiers: &Tiers) -> Result<Vec<Member>, SelectionError> {
+        let members = self.directory_members(directory, tiers)?;
         let Some(wanted) = &self.tenant_id else {
             return Ok(members);
         };
@@ -161,16 +186,23 @@ impl Selection {
             }),
         }
     }
+
+    /// The tenants of all files of the directory, in the order of their ids.
+    fn directory_members(&self, directory: &Path, tiers: &Tiers) -> Result<Vec<Member>, SelectionError> {
+        let mut files = tenant_files(directory).map_err(|error| {
+            SelectionError::Unusable(vec![Unusable {
+                file: directory.to_owned(),
+                problem: error.to_string(),
+            }])
+        })?;
+        // The tiers may lie beside the tenants.
+        let own = self.tiers.as_deref().and_then(|file| file.canonicalize().ok());
+        files.retain(|file| own.is_none() || file.canonicalize().ok() != own);
+        members_of(directory, files, tiers)
+    }
 }
 
-/// The tenants of all files of the directory, in the order of their ids.
-fn directory_members(directory: &Path) -> Result<Vec<Member>, SelectionError> {
-    let files = tenant_files(directory).map_err(|error| {
-        SelectionError::Unusable(vec![Unusable {
-            file: directory.to_owned(),
-            problem: error.to_string(),
-        }])
-    })?;
+fn members_of(directory: &Path, files: Vec<PathBuf>, tiers: &Tiers) -> Result<Vec<Member>, SelectionError> {
     if files.is_empty() {
         return Err(SelectionError::Empty(directory.to_owned()));
     }
@@ -178,7 +210,7 @@ fn directory_members(directory: &Path) -> Result<Vec<Member>, SelectionError> {
     let mut unusable = Vec::new();
     let mut doubled = None;
     for file in files {
-        match read(&file) {
+        match read(&file, tiers) {
             Err(problem) => unusable.push(problem),
             Ok(tenant) => {
                 let id = tenant.id.clone();
@@ -219,15 +251,15 @@ fn tenant_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read(file: &Path) -> Result<Tenant, Unusable> {
+fn read(file: &Path, tiers: &Tiers) -> Result<Tenant, Unusable> {
     let unusable = |problem: String| Unusable {
         file: file.to_owned(),
         problem,
     };
     let text = std::fs::read_to_string(file).map_err(|error| unusable(error.to_string()))?;
-    let tenant = Tenant::from_yaml(&text).map_err(|error| unusable(error.to_string()))?;
-    fit::check(&tenant).map_err(|error| unusable(error.to_string()))?;
-    Ok(tenant)
+    tiers
+        .fitting_tenant(&text)
+        .map_err(|error| unusable(error.to_string()))
 }
 
 #[cfg(test)]

@@ -50,12 +50,11 @@ pub fn generate(
     tenant: &TenantId,
     manifests: &[Manifest],
 ) -> Result<Vec<PathBuf>, GenerateError> {
+    done("make", root, fs::create_dir_all(root))?;
+    let _lock = lock(root)?;
     let directory = root.join(tenant.as_str());
     refuse_others(&directory, tenant)?;
-    let (new, old) = (
-        root.join(format!(".{tenant}.new")),
-        root.join(format!(".{tenant}.old")),
-    );
+    let [new, old] = unfinished(root, tenant);
     remove(&new)?;
     remove(&old)?;
     done("make", &new, fs::create_dir_all(&new))?;
@@ -85,14 +84,38 @@ pub fn generate(
 /// # Errors
 /// The files could not be removed, or the directory holds something else.
 pub fn remove_generated(root: &Path, tenant: &TenantId) -> Result<bool, GenerateError> {
+    if !root.exists() {
+        return Ok(false);
+    }
+    let _lock = lock(root)?;
     let directory = root.join(tenant.as_str());
     refuse_others(&directory, tenant)?;
     let existed = directory.exists();
     remove(&directory)?;
+    for directory in unfinished(root, tenant) {
+        remove(&directory)?;
+    }
     Ok(existed)
 }
 
-fn done(verb: &'static str, path: &Path, result: io::Result<()>) -> Result<(), GenerateError> {
+/// Where files are until all are written, and where the former ones are until then. Somebody who was interrupted leaves them behind.
+fn unfinished(root: &Path, tenant: &TenantId) -> [PathBuf; 2] {
+    ["new", "old"].map(|state| root.join(format!(".{tenant}.{state}")))
+}
+
+/// Keeps others from writing there until it is dropped, or whoever holds it ends, however that happens. It is the directory itself that
+/// is locked, so that no file has to be left behind for it.
+fn lock(root: &Path) -> Result<fs::File, GenerateError> {
+    let directory = done("open", root, fs::File::open(root))?;
+    match directory.lock() {
+        // A file system without locks: two at once are then told that a file is in their way.
+        Err(error) if error.kind() == ErrorKind::Unsupported => {}
+        locked => done("lock", root, locked)?,
+    }
+    Ok(directory)
+}
+
+fn done<T>(verb: &'static str, path: &Path, result: io::Result<T>) -> Result<T, GenerateError> {
     result.map_err(|source| GenerateError::Files {
         verb,
         path: path.to_owned(),
@@ -215,6 +238,42 @@ mod tests {
         generate(root.path(), &tenant, &manifests).unwrap();
         assert!(remove_generated(root.path(), &tenant).unwrap());
         assert!(!remove_generated(root.path(), &tenant).unwrap());
+        assert!(!remove_generated(&root.path().join("none"), &tenant).unwrap());
+        assert_eq!(listing(root.path()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_somebody_left_who_was_interrupted_goes_with_the_next() {
+        let root = tempfile::tempdir().unwrap();
+        let (tenant, manifests) = manifests();
+        let interrupted = || {
+            for directory in unfinished(root.path(), &tenant) {
+                fs::create_dir_all(&directory).unwrap();
+                fs::write(directory.join("role-acme.yaml"), "half").unwrap();
+            }
+        };
+        interrupted();
+        generate(root.path(), &tenant, &manifests).unwrap();
+        assert_eq!(listing(root.path()), ["acme"]);
+        interrupted();
+        assert!(remove_generated(root.path(), &tenant).unwrap());
+        assert_eq!(listing(root.path()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn many_at_once_find_each_others_files_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let (tenant, manifests) = manifests();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..25 {
+                        generate(root.path(), &tenant, &manifests).unwrap();
+                        remove_generated(root.path(), &tenant).unwrap();
+                    }
+                });
+            }
+        });
         assert_eq!(listing(root.path()), Vec::<String>::new());
     }
 }

@@ -1,6 +1,6 @@
 //! The kinds that templates may make, where the API serves them, and in which order they are applied.
-//! A table instead of discovery: the kinds are few and stable since Kubernetes 1.28, and a template must not
-//! make others.
+//! A table instead of discovery: the kinds are few and, but for those that say otherwise, stable since Kubernetes 1.28, and a template
+//! must not make others.
 
 use kube::core::ApiResource;
 
@@ -54,6 +54,8 @@ pub struct Kind {
     pub scope: Scope,
     /// When its objects are applied.
     pub phase: Phase,
+    /// The first version of Kubernetes that has it, where not every supported one does: whether a server has it is asked before it is used.
+    pub since: Option<&'static str>,
 }
 
 impl Kind {
@@ -94,6 +96,15 @@ const fn kind(
         plural,
         scope,
         phase,
+        since: None,
+    }
+}
+
+/// The same, of a kind that older servers do not have.
+const fn since(version: &'static str, kind: Kind) -> Kind {
+    Kind {
+        since: Some(version),
+        ..kind
     }
 }
 
@@ -101,6 +112,8 @@ const CORE: (&str, &str) = ("", "v1");
 const APPS: (&str, &str) = ("apps", "v1");
 const NETWORKING: (&str, &str) = ("networking.k8s.io", "v1");
 const RBAC: (&str, &str) = ("rbac.authorization.k8s.io", "v1");
+/// Its policies in the language CEL are there since 1.30 (<https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/>).
+const ADMISSION: (&str, &str) = ("admissionregistration.k8s.io", "v1");
 
 /// The namespace.
 pub static NAMESPACE: Kind = kind("Namespace", CORE, "namespaces", Scope::Cluster, Phase::Namespace);
@@ -194,5 +207,25 @@ pub static PLATFORM: &[&Kind] = &[
         "networkpolicies",
         Scope::Namespaced,
         Phase::Guard,
+    ),
+    &since(
+        "1.30",
+        kind(
+            "ValidatingAdmissionPolicy",
+            ADMISSION,
+            "validatingadmissionpolicies",
+            Scope::Cluster,
+            Phase::Guard,
+        ),
+    ),
+    &since(
+        "1.30",
+        kind(
+            "ValidatingAdmissionPolicyBinding",
+            ADMISSION,
+            "validatingadmissionpolicybindings",
+            Scope::Cluster,
+            Phase::Binding,
+        ),
     ),
 ];

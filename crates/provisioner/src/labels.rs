@@ -30,11 +30,21 @@ pub const EXPIRES: &str = "ai-agents-platform/expires";
 /// Annotation on a tenant's namespace: its name for people.
 pub const TENANT_NAME: &str = "ai-agents-platform/tenant-name";
 
+/// Annotation on a tenant's namespace: its tier. Not a label: a network plugin would make another identity of the pods of every tenant
+/// whose tier changes.
+pub const TIER: &str = "ai-agents-platform/tier";
+
+/// What the keys of the platform's own labels and annotations begin with.
+pub const PREFIX: &str = "ai-agents-platform/";
+
 /// The selector of what belongs to the tenant.
 #[must_use]
 pub fn owner_selector(tenant: &TenantId) -> String {
     format!("{MANAGED_BY}={MANAGED_BY_VALUE},{TENANT}={tenant}")
 }
+
+/// The selector of what belongs to tenants, whichever.
+pub const TENANTS_SELECTOR: &str = "managed-by=ai-agents-platform,tenant";
 
 /// The selector of what belongs to the platform, and to no tenant.
 pub const PLATFORM_SELECTOR: &str = "managed-by=ai-agents-platform,!tenant";

@@ -4,6 +4,7 @@
 //! [`render`]ed into [`Manifest`]s. The thin one carries them to a cluster: [`connect`], [`apply`],
 //! [`wait_ready`], [`delete`]; [`registration`] makes it known to PostgreSQL and Redis. What all tenants share has the same halves: [`Platform`], [`render_platform`], [`platform`]. Whether tenants are isolated from each other is left to `conformance`.
 
+pub mod admission;
 pub mod apply;
 pub mod calls;
 pub mod cluster;
@@ -15,6 +16,7 @@ pub mod fleet;
 pub mod generate;
 pub mod kinds;
 pub mod labels;
+pub mod list;
 pub mod manifest;
 pub mod names;
 mod needs;
@@ -26,6 +28,8 @@ pub mod quantity;
 pub mod ready;
 pub mod registration;
 pub mod render;
+pub mod schema;
+pub mod status;
 pub mod template;
 pub mod tenant;
 pub mod variables;
@@ -36,6 +40,7 @@ pub use calls::CallError;
 pub use cluster::{ConnectError, ConnectOptions, Connection, client_with_token, connect};
 pub use delete::{DeleteError, DeleteOptions, Deleted, DnsEntry, Inventory, delete, inventory};
 pub use generate::{GenerateError, generate, remove_generated};
+pub use list::{Standing, list};
 pub use manifest::{Manifest, ObjectRef};
 pub use names::{InvalidValue, TenantId};
 pub use ownership::{Ownership, OwnershipError, ownership};
@@ -45,5 +50,6 @@ pub use quantity::Quantity;
 pub use ready::{Missing, NotReady, Reason, wait_ready, wait_ready_for};
 pub use registration::{Registered, RegistrationError};
 pub use render::{RenderError, render, render_platform};
+pub use status::{Status, status};
 pub use template::{TemplateError, Templates};
 pub use tenant::{Platform, Quota, Stamp, Tenant};

@@ -3,11 +3,13 @@
 //! [`crate::quantity`].
 
 use crate::labels;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 /// A value that breaks the rule of its type.
@@ -42,7 +44,7 @@ impl InvalidValue {
 
 /// A string newtype that is only made by its `FromStr`, and goes through it in serde as well.
 macro_rules! text {
-    ($(#[$doc:meta])* $name:ident, $check:expr) => {
+    ($(#[$doc:meta])* $name:ident, $schema:expr, $check:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(into = "String")]
@@ -53,6 +55,18 @@ macro_rules! text {
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                $schema
             }
         }
 
@@ -128,7 +142,7 @@ text! {
     /// assert!("Acme".parse::<TenantId>().is_err());
     /// # Ok::<(), provisioner::InvalidValue>(())
     /// ```
-    TenantId, |value| dns_label("tenant id", value, 53,
+    TenantId, pattern("^[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?$", 53), |value| dns_label("tenant id", value, 53,
         "use 1 to 53 of a-z, 0-9 and '-', starting and ending with a letter or digit, as in acme-corp")
 }
 
@@ -142,43 +156,141 @@ impl TenantId {
 
 text! {
     /// A name of one DNS label: a namespace, a Service.
-    DnsName, |value| dns_label("name", value, 63,
+    DnsName, pattern("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", 63), |value| dns_label("name", value, 63,
         "use 1 to 63 of a-z, 0-9 and '-', starting and ending with a letter or digit")
 }
 
 text! {
     /// A dotted DNS name: a cluster's domain.
-    DomainName, domain
+    DomainName, pattern(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$", 253), domain
 }
 
 text! {
     /// The value of a label: empty, or up to 63 of letters, digits, `-`, `_` and `.`, starting and ending with a letter or digit.
-    LabelValue, label_value
+    LabelValue, pattern("^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$", 63), label_value
 }
 
 text! {
     /// A database of PostgreSQL: 1 to 63 of `a-z`, `0-9` and `_`, not starting with a digit.
-    DatabaseName, database
+    DatabaseName, pattern("^[a-z_][a-z0-9_]{0,62}$", 63), database
 }
 
 text! {
     /// A reference to a container image, with registry, tag and digest as wanted.
-    ImageReference, image
+    ImageReference, pattern("^[A-Za-z0-9]([A-Za-z0-9._/:@+-]{0,510}[A-Za-z0-9])?$", 512), image
 }
 
 text! {
     /// A tenant's name for people: up to 63 letters, digits, spaces and `-_.,&()'/+`.
-    DisplayName, display_name
+    DisplayName, pattern(r"^[\p{Alphabetic}\p{N}]([\p{Alphabetic}\p{N} ._,&()'/+-]{0,61}[\p{Alphabetic}\p{N}._,&()'/+-])?$", 63), display_name
 }
 
 text! {
     /// One argument of a command: any text without control characters. Templates put it in as `{{json …}}` only.
-    Argument, argument
+    Argument, pattern(r"^\P{Cc}*$", 4096), |value| plain_text("argument", value)
+}
+
+text! {
+    /// The value of an annotation: any text without control characters. It is put on by code, never by a template.
+    AnnotationValue, pattern(r"^\P{Cc}*$", 4096), |value| plain_text("annotation", value)
 }
 
 text! {
     /// A range of IPv4 addresses, as in `10.0.0.0/8`, without bits beyond its length.
-    Ipv4Range, ipv4_range
+    Ipv4Range, pattern(r"^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])/(3[0-2]|[0-2]?[0-9])$", 18), ipv4_range
+}
+
+impl Ipv4Range {
+    /// The first address, and how many bits all addresses have in common.
+    fn parts(&self) -> (u32, u32) {
+        let (address, length) = self.0.split_once('/').unwrap_or_default();
+        let address = address.parse().unwrap_or(Ipv4Addr::UNSPECIFIED);
+        (address.to_bits(), length.parse().unwrap_or_default())
+    }
+
+    /// Whether every address of the other is one of these.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        let ((mine, length), (theirs, longer)) = (self.parts(), other.parts());
+        longer >= length && (mine ^ theirs).checked_shr(32 - length).unwrap_or(0) == 0
+    }
+
+    /// Whether some address is in both.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.contains(other) || other.contains(self)
+    }
+}
+
+text! {
+    /// The name of a tier of tenants: one DNS label.
+    TierName, pattern("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", 63), |value| dns_label("tier", value, 63,
+        "use 1 to 63 of a-z, 0-9 and '-', starting and ending with a letter or digit, as in premium")
+}
+
+text! {
+    /// The key of a label or an annotation that a tenant may have of its own: a name of up to 63 characters, with a DNS name and `/`
+    /// before it or without, as in `example.com/cost-center`. Those that somebody decides by are refused: the platform's,
+    /// Kubernetes' (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set> reserves
+    /// `kubernetes.io/` and `k8s.io/`; a Pod Security level is one), and `name`, by which network policies may recognise a namespace.
+    MetadataKey, metadata_key_schema(), metadata_key
+}
+
+/// What a schema says of a text.
+fn pattern(pattern: &str, longest: usize) -> Schema {
+    json_schema!({"type": "string", "pattern": pattern, "maxLength": longest})
+}
+
+/// Labels of the namespace that decide whose it is, or who it is taken for.
+const RESERVED: [&str; 4] = [labels::APP, labels::TENANT, labels::MANAGED_BY, "name"];
+
+fn metadata_key_schema() -> Schema {
+    let mut schema = pattern(
+        r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$",
+        317,
+    );
+    schema.insert(
+        "not".to_owned(),
+        serde_json::json!({"anyOf": [
+            {"enum": RESERVED},
+            {"pattern": r"^([^/]*\.)?(kubernetes\.io|k8s\.io)/"},
+            {"pattern": "^ai-agents-platform/"},
+        ]}),
+    );
+    schema
+}
+
+fn metadata_key(value: &str) -> Result<(), InvalidValue> {
+    const RULE: &str = "use a name of up to 63 letters, digits, '-', '_' and '.', with a domain of yours and '/' before it or without, as in example.com/cost-center";
+    let wrong = |problem: String| Err(InvalidValue::new("label key", value, problem, RULE));
+    let (prefix, name) = match value.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, value),
+    };
+    if name.is_empty() {
+        return wrong("has no name".into());
+    }
+    label_value(name).or_else(|error| wrong(error.problem))?;
+    let Some(prefix) = prefix else {
+        return if RESERVED.contains(&name) {
+            wrong("is the platform's to set".into())
+        } else {
+            Ok(())
+        };
+    };
+    domain(prefix).or_else(|error| wrong(error.problem))?;
+    let of = |domain: &str| {
+        prefix
+            .strip_suffix(domain)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    if of("kubernetes.io") || of("k8s.io") {
+        return wrong("is Kubernetes' own".into());
+    }
+    if value.starts_with(labels::PREFIX) {
+        return wrong("is the platform's to set".into());
+    }
+    Ok(())
 }
 
 fn dns_label(
@@ -311,9 +423,9 @@ fn display_name(value: &str) -> Result<(), InvalidValue> {
     Ok(())
 }
 
-fn argument(value: &str) -> Result<(), InvalidValue> {
+fn plain_text(what: &'static str, value: &str) -> Result<(), InvalidValue> {
     const RULE: &str = "use up to 4096 bytes of text without control characters";
-    let wrong = |problem: String| Err(InvalidValue::new("argument", value, problem, RULE));
+    let wrong = |problem: String| Err(InvalidValue::new(what, value, problem, RULE));
     if value.len() > 4096 {
         return wrong(format!("has {} bytes", value.len()));
     }
@@ -394,6 +506,42 @@ mod tests {
     #[case::injected("10.0.0.0/8\n", false)]
     fn address_ranges(#[case] range: &str, #[case] valid: bool) {
         assert_eq!(range.parse::<Ipv4Range>().is_ok(), valid);
+    }
+
+    #[rstest]
+    #[case::same("10.0.0.0/8", "10.0.0.0/8", true)]
+    #[case::part("10.0.0.0/8", "10.1.2.0/24", true)]
+    #[case::whole("10.1.2.0/24", "10.0.0.0/8", true)]
+    #[case::everything("0.0.0.0/0", "192.0.2.1/32", true)]
+    #[case::beside("10.0.0.0/9", "10.128.0.0/9", false)]
+    #[case::one_address_and_the_next("192.0.2.0/32", "192.0.2.1/32", false)]
+    fn ranges_that_have_addresses_in_common(#[case] one: &str, #[case] other: &str, #[case] overlap: bool) {
+        let (one, other): (Ipv4Range, Ipv4Range) = (one.parse().unwrap(), other.parse().unwrap());
+        assert_eq!(one.overlaps(&other), overlap);
+        assert_eq!(other.overlaps(&one), overlap);
+    }
+
+    #[rstest]
+    #[case::name("cost-center", None)]
+    #[case::domain("example.com/cost-center", None)]
+    #[case::upper_case("Team", None)]
+    #[case::not_kubernetes("notkubernetes.io/x", None)]
+    #[case::empty("", Some("has no name"))]
+    #[case::no_name("example.com/", Some("has no name"))]
+    #[case::two_slashes("a/b/c", Some("has '/' at position 2"))]
+    #[case::space("cost center", Some("has ' ' at position 5"))]
+    #[case::upper_case_domain("Example.com/x", Some("has a label \"Example\" that has 'E' at position 1"))]
+    #[case::owner("managed-by", Some("is the platform's to set"))]
+    #[case::tenant("tenant", Some("is the platform's to set"))]
+    #[case::app("app", Some("is the platform's to set"))]
+    #[case::selected_by("name", Some("is the platform's to set"))]
+    #[case::platform("ai-agents-platform/run-id", Some("is the platform's to set"))]
+    #[case::pod_security("pod-security.kubernetes.io/enforce", Some("is Kubernetes' own"))]
+    #[case::namespace_name("kubernetes.io/metadata.name", Some("is Kubernetes' own"))]
+    #[case::short("node.k8s.io/x", Some("is Kubernetes' own"))]
+    fn keys_of_a_tenant_s_own_labels(#[case] key: &str, #[case] problem: Option<&str>) {
+        let read = key.parse::<MetadataKey>();
+        assert_eq!(read.err().map(|error| error.problem).as_deref(), problem);
     }
 
     #[rstest]

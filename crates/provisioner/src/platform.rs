@@ -1,4 +1,5 @@
-//! The platform's own objects: rights of platform admins in the cluster, network policies in the shared services' namespace.
+//! The platform's own objects: rights of platform admins and admission policies in the cluster, network policies in the shared services'
+//! namespace.
 //! Says what would change and which pods that isolates ([`diff`]), and carries it out ([`apply`]). What the objects are is left to
 //! [`crate::render_platform`]; the shared services and their namespace are not made here.
 //!
@@ -21,6 +22,7 @@
 
 mod fields;
 mod ingress;
+mod served;
 
 pub use fields::FieldChange;
 pub use ingress::{Allowed, Ingress, PodIngress};
@@ -32,19 +34,21 @@ use crate::calls::{CallError, Calls, Cause};
 use crate::labels;
 use crate::manifest::{Manifest, ObjectRef};
 use crate::ownership;
-use crate::progress::Progress;
+use crate::progress::{Progress, Step};
 use crate::tenant::Platform;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
 use kube::core::DynamicObject;
 use kube::{Api, Client};
+use served::Served;
 use std::fmt;
 
 /// What an apply would do to the platform's objects, and to the pods of the shared services' namespace.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Difference {
-    /// Every object: those of the templates in the order in which they are applied, then those to be pruned.
+    /// Every object: those of the templates in the order in which they are applied, then those that this server cannot have, then those
+    /// to be pruned.
     pub objects: Vec<ObjectDifference>,
     /// The shared services' namespace.
     pub namespace: String,
@@ -78,6 +82,11 @@ pub enum State {
     },
     /// It is as the templates say.
     Same,
+    /// It cannot be: this server has no such kind.
+    Skip {
+        /// What the server lacks, and since when others have it.
+        why: String,
+    },
     /// It is ours, and the templates no longer contain it.
     Prune,
 }
@@ -86,7 +95,8 @@ impl Difference {
     /// Whether an apply would write nothing.
     #[must_use]
     pub fn is_same(&self) -> bool {
-        self.objects.iter().all(|it| it.state == State::Same)
+        let stays = |it: &ObjectDifference| matches!(it.state, State::Same | State::Skip { .. });
+        self.objects.iter().all(stays)
     }
 }
 
@@ -111,7 +121,8 @@ pub async fn diff(
         options.force_conflicts,
     );
     require_namespace(&objects, namespace).await?;
-    let Look { tried, leftovers } = plan::look(&objects, manifests).await?;
+    let Served { manifests, skipped } = served::of(client, &calls, manifests).await?;
+    let Look { tried, leftovers } = plan::look(&objects, &manifests).await?;
     let mut compared = Vec::new();
     let mut wanted = Vec::new();
     for one in tried {
@@ -122,6 +133,10 @@ pub async fn diff(
     }
     let pruned: Vec<ObjectRef> = leftovers.into_iter().map(|it| it.reference).collect();
     let pods = pods(client, &calls, namespace, &wanted, &pruned).await?;
+    compared.extend(skipped.into_iter().map(|(object, why)| ObjectDifference {
+        object,
+        state: State::Skip { why },
+    }));
     compared.extend(pruned.into_iter().map(|object| ObjectDifference {
         object,
         state: State::Prune,
@@ -156,11 +171,20 @@ pub async fn apply(
         options.force_conflicts,
     );
     require_namespace(&objects, namespace).await?;
-    let look = plan::look(&objects, manifests).await?;
+    let Served { manifests, skipped } = served::of(client, &calls, manifests).await?;
+    let look = plan::look(&objects, &manifests).await?;
     if !options.force_conflicts {
         refuse_foreign(&look)?;
     }
-    apply::carry_out(&objects, plan::settle(&objects, look).await?).await
+    let mut applied = apply::carry_out(&objects, plan::settle(&objects, look).await?).await?;
+    for (object, why) in skipped {
+        progress.step(&Step::Skipped {
+            object: object.clone(),
+            why,
+        });
+        applied.skipped.push(object);
+    }
+    Ok(applied)
 }
 
 async fn require_namespace(objects: &Objects<'_>, namespace: &str) -> Result<(), ApplyError> {
@@ -291,11 +315,13 @@ impl fmt::Display for Difference {
                 State::Change(changes) => ("change", changes),
                 State::Foreign { changes, .. } => ("foreign", changes),
                 State::Same => ("same", &[]),
+                State::Skip { .. } => ("skip", &[]),
                 State::Prune => ("prune", &[]),
             };
             writeln!(f, "{word:<8} {}", one.object)?;
             match &one.state {
                 State::Foreign { why, .. } => writeln!(f, "         it exists and is not ours: {why}")?,
+                State::Skip { why } => writeln!(f, "         {why}")?,
                 State::Change(changes) if changes.is_empty() => {
                     writeln!(
                         f,
@@ -387,6 +413,12 @@ mod tests {
                     },
                 ),
                 object("as-wanted", State::Same),
+                object(
+                    "too-new",
+                    State::Skip {
+                        why: "this server has no validatingadmissionpolicies".to_owned(),
+                    },
+                ),
                 object("extra", State::Prune),
             ],
             namespace: "database".to_owned(),

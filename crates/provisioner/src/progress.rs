@@ -17,6 +17,13 @@ pub enum Step {
     Unchanged(ObjectRef),
     /// The object was ours, the templates no longer contain it, and it was deleted.
     Pruned(ObjectRef),
+    /// The object was left out: this server has no such kind.
+    Skipped {
+        /// The object.
+        object: ObjectRef,
+        /// What the server lacks, and since when others have it.
+        why: String,
+    },
     /// The object was told to go, on the way of a deletion.
     Deleted(ObjectRef),
     /// What is still missing; sent whenever it changes, never for an empty list.

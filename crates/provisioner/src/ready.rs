@@ -3,12 +3,14 @@
 mod diagnose;
 mod observe;
 
+use crate::list::Rollout;
 use crate::manifest::{Manifest, ObjectRef};
 use crate::names::TenantId;
 use crate::needs::Need;
 use crate::progress::{Progress, Step};
 use crate::quantity::Quantity;
 use crate::tenant::Tenant;
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::Client;
 use observe::{Observer, Unobserved};
 use serde_json::Value;
@@ -266,6 +268,32 @@ pub(crate) async fn wait(
         }
         sleep(pause.min(deadline.saturating_sub(started.elapsed()))).await;
         pause = (pause * 5 / 4).min(Duration::from_millis(500));
+    }
+}
+
+/// All that the tenant lacks now of what these manifests say: one look, without waiting.
+///
+/// # Errors
+/// What could not be looked at, and why.
+pub async fn missing_now(
+    client: &Client,
+    tenant: &TenantId,
+    manifests: &[Manifest],
+) -> Result<Vec<Missing>, Missing> {
+    const WITH_EVENTS: bool = true;
+    let expected = Expected::of_manifests(tenant, manifests);
+    let seen = Observer::new(client, &expected).observe(WITH_EVENTS).await;
+    seen.map_err(|Unobserved { missing, .. }| missing)
+}
+
+/// How far a Deployment is.
+pub(crate) fn rollout(deployment: &Deployment) -> Rollout {
+    let (ready, wanted, complete) = diagnose::counts(deployment);
+    Rollout {
+        name: deployment.metadata.name.clone().unwrap_or_default(),
+        ready,
+        wanted,
+        complete,
     }
 }
 

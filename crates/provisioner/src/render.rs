@@ -81,6 +81,7 @@ pub fn render(tenant: &Tenant, templates: &Templates, stamp: &Stamp) -> Result<V
             (labels::MANAGED_BY, labels::MANAGED_BY_VALUE.to_owned()),
             (labels::TENANT, tenant.id.to_string()),
         ]),
+        every: tenant.metadata(),
         stamp,
     };
     let known: Vec<&str> = variables::TENANT.iter().map(|variable| variable.name).collect();
@@ -97,6 +98,7 @@ pub fn render_platform(platform: &Platform, templates: &Templates) -> Result<Vec
         kinds: kinds::PLATFORM,
         namespace: platform.shared_services.namespace.as_str(),
         labels: BTreeMap::from([(labels::MANAGED_BY, labels::MANAGED_BY_VALUE.to_owned())]),
+        every: Stamp::default(),
         stamp: &Stamp::default(),
     };
     let known: Vec<&str> = variables::PLATFORM.iter().map(|variable| variable.name).collect();

@@ -80,12 +80,14 @@ const TENANT: &[(&str, &str)] = embedded!("templates/tenant":
     "41-networkpolicy-default-deny-egress",
     "42-networkpolicy-allow-ingress-from-nginx",
     "43-networkpolicy-allow-egress-shared-services",
+    "44-networkpolicy-allow-egress-destinations",
     "50-configmap",
     "51-secret-credentials",
     "60-service-api",
     "61-deployment-api",
     "62-deployment-worker",
     "63-ingress",
+    "64-horizontalpodautoscaler-worker",
 );
 
 const PLATFORM: &[(&str, &str)] = embedded!("templates/platform":
@@ -95,6 +97,18 @@ const PLATFORM: &[(&str, &str)] = embedded!("templates/platform":
     "21-networkpolicy-database-allow-same-namespace",
     "22-networkpolicy-database-allow-tenants-to-postgresql",
     "23-networkpolicy-database-allow-tenants-to-redis",
+    "40-validatingadmissionpolicy-namespaces",
+    "41-validatingadmissionpolicy-services",
+    "42-validatingadmissionpolicy-token-secrets",
+    "43-validatingadmissionpolicy-identity-settings",
+    "44-validatingadmissionpolicy-identity-workloads",
+    "45-validatingadmissionpolicy-priority-classes",
+    "50-validatingadmissionpolicybinding-namespaces",
+    "51-validatingadmissionpolicybinding-services",
+    "52-validatingadmissionpolicybinding-token-secrets",
+    "53-validatingadmissionpolicybinding-identity-settings",
+    "54-validatingadmissionpolicybinding-identity-workloads",
+    "55-validatingadmissionpolicybinding-priority-classes",
 );
 
 impl Templates {
@@ -330,7 +344,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case::last("extra.yaml.hbs", 16)]
+    #[case::last("extra.yaml.hbs", 17)]
     #[case::numbered("15-extra.yaml.hbs", 1)]
     fn a_template_is_added(#[case] file: &str, #[case] place: usize) {
         assert_eq!(changed(&[file]).unwrap().names()[place], "extra");

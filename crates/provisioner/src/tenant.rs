@@ -1,64 +1,67 @@
 //! What a tenant is: everything that its templates can vary, with the platform's standard values. Pure;
 //! reading a tenant file is left to [`crate::yaml`], filling templates to [`crate::render`].
 
+mod blank;
 mod changes;
+mod tiers;
 
+use crate::admission::Admission;
 use crate::names::{
-    Argument, DatabaseName, DisplayName, DnsName, DomainName, ImageReference, InvalidValue, Ipv4Range,
-    LabelValue, TenantId,
+    AnnotationValue, Argument, DatabaseName, DisplayName, DnsName, DomainName, ImageReference, InvalidValue,
+    Ipv4Range, LabelValue, MetadataKey, TenantId, TierName,
 };
 use crate::quantity::Quantity;
 use crate::yaml::{self, YamlError};
+pub use blank::blank;
+pub use changes::{ByKey, TenantFile, Tier};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32};
+pub use tiers::{STANDARD_TIER, Tiers, TiersFile};
 
 /// One tenant and everything about it that templates can vary. Only `id` is required in a tenant file; the rest has the values
-/// of [`Tenant::standard`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+/// of its tier ([`Tiers`]), and what the tier leaves out those of [`Tenant::standard`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Tenant {
     /// The id: namespace, labels and object names derive from it.
     pub id: TenantId,
     /// The name for people; the id where none is given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<DisplayName>,
+    /// Where the values come from that the tenant file leaves out.
+    pub tier: TierName,
+    /// Labels of every object of the tenant, besides the platform's; pods do not get them.
+    pub labels: BTreeMap<MetadataKey, LabelValue>,
+    /// Annotations of every object of the tenant, besides the platform's; pods do not get them.
+    pub annotations: BTreeMap<MetadataKey, AnnotationValue>,
     /// The limits of the whole namespace.
-    #[serde(default)]
     pub quota: Quota,
     /// What a container gets that says nothing about its resources.
-    #[serde(
-        default = "WorkloadSize::container_defaults",
-        deserialize_with = "changes::container_defaults"
-    )]
     pub container_defaults: WorkloadSize,
     /// The API.
-    #[serde(default = "Workload::api", deserialize_with = "changes::api")]
     pub api: Workload,
     /// The worker.
-    #[serde(default = "Workload::worker", deserialize_with = "changes::worker")]
     pub worker: Workload,
+    /// How many workers there are, by what they use.
+    pub autoscaling: Autoscaling,
     /// When nodes fetch images.
-    #[serde(default)]
     pub image_pull_policy: ImagePullPolicy,
     /// The user and group that API and worker run as; root is not possible.
-    #[serde(default = "nobody")]
     pub run_as_user: NonZeroU32,
     /// PostgreSQL and Redis.
-    #[serde(default)]
     pub shared_services: SharedServices,
     /// Whether an apply makes the tenant's role in PostgreSQL and its user in Redis ([`crate::registration`]). Not so where somebody
     /// else does.
-    #[serde(default = "yes")]
     pub registration: bool,
     /// Who may call the API from outside.
-    #[serde(default)]
     pub ingress: Ingress,
     /// What the tenant reaches outside of the cluster.
-    #[serde(default)]
     pub internet: Internet,
+    /// What the tenant reaches besides the shared services, DNS and the internet.
+    pub egress: Vec<Egress>,
     /// How the cluster resolves names.
-    #[serde(default)]
     pub dns: Dns,
 }
 
@@ -69,32 +72,52 @@ impl Tenant {
         Self {
             id,
             name: None,
+            tier: fixed(STANDARD_TIER),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
             quota: Quota::default(),
             container_defaults: WorkloadSize::container_defaults(),
             api: Workload::api(),
             worker: Workload::worker(),
+            autoscaling: Autoscaling::default(),
             image_pull_policy: ImagePullPolicy::default(),
             run_as_user: nobody(),
             shared_services: SharedServices::default(),
-            registration: yes(),
+            registration: true,
             ingress: Ingress::default(),
             internet: Internet::default(),
+            egress: Vec::new(),
             dns: Dns::default(),
         }
     }
 
-    /// Reads a tenant file. What it leaves out has the standard values; unknown and doubled fields are errors.
+    /// Reads a tenant file, with the tiers that are built in. What neither it nor its tier says has the standard values; unknown and
+    /// doubled fields are errors.
     ///
     /// # Errors
     /// The field and line, and what is wrong there.
     pub fn from_yaml(text: &str) -> Result<Self, YamlError> {
-        yaml::read(text)
+        Tiers::embedded().tenant(text)
     }
 
     /// The tenant's namespace.
     #[must_use]
     pub fn namespace(&self) -> String {
         self.id.namespace()
+    }
+
+    /// The labels and annotations of its own, as they are written on objects.
+    pub(crate) fn metadata(&self) -> Stamp {
+        let labels = self.labels.iter();
+        let annotations = self.annotations.iter();
+        Stamp {
+            labels: labels
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .collect(),
+            annotations: annotations
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .collect(),
+        }
     }
 
     /// The name for people.
@@ -109,23 +132,19 @@ fn nobody() -> NonZeroU32 {
     const { NonZeroU32::new(65532).unwrap() }
 }
 
-fn yes() -> bool {
-    true
-}
-
-/// Metadata put on the namespace besides the platform's own: a conformance run marks what it made with its
+/// Metadata put on objects besides the platform's own. On the namespace: a conformance run marks what it made with its
 /// id ([`crate::labels::RUN_ID`]) and expiry ([`crate::labels::EXPIRES`]). Empty by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stamp {
-    /// Labels, added to the namespace's.
+    /// Labels, added to the object's.
     pub labels: BTreeMap<String, String>,
-    /// Annotations, added to the namespace's.
+    /// Annotations, added to the object's.
     pub annotations: BTreeMap<String, String>,
 }
 
 /// The ResourceQuota `tenant-{id}-quota`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Quota {
     /// `requests.cpu`
     pub requests_cpu: Quantity,
@@ -141,11 +160,11 @@ pub struct Quota {
     pub pods: u32,
 }
 
-/// A constant of this file; that each is valid is tested.
-fn fixed<T: std::str::FromStr<Err = InvalidValue>>(text: &str) -> T {
+/// A constant; that each is valid is tested.
+pub(crate) fn fixed<T: std::str::FromStr<Err = InvalidValue>>(text: &str) -> T {
     #[allow(
         clippy::panic,
-        reason = "constants of this file only; the test of the standard tenant reads each"
+        reason = "constants of this file and of the admission settings only; the tests of the standard tenant and platform read each"
     )]
     text.parse()
         .unwrap_or_else(|error: InvalidValue| panic!("{error}"))
@@ -234,8 +253,33 @@ impl Workload {
     }
 }
 
+/// The HorizontalPodAutoscaler of the worker. Where it is on, the number of workers is its own, and `worker.replicas` is not used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Autoscaling {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// How many workers there are at least.
+    pub min_replicas: u16,
+    /// How many workers there are at most.
+    pub max_replicas: u16,
+    /// CPU of a worker, on average, that is aimed at: where they use more, there will be more of them.
+    pub cpu: Quantity,
+}
+
+impl Default for Autoscaling {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            min_replicas: 1,
+            max_replicas: 3,
+            cpu: fixed("400m"),
+        }
+    }
+}
+
 /// When nodes fetch images.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ImagePullPolicy {
     /// Unless the node has the image.
     #[default]
@@ -247,16 +291,14 @@ pub enum ImagePullPolicy {
 }
 
 /// The services that all tenants share.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SharedServices {
     /// The namespace they live in.
     pub namespace: DnsName,
     /// PostgreSQL.
-    #[serde(deserialize_with = "changes::postgresql")]
     pub postgresql: Postgresql,
     /// Redis.
-    #[serde(deserialize_with = "changes::redis")]
     pub redis: SharedService,
 }
 
@@ -332,13 +374,15 @@ impl Postgresql {
 }
 
 /// What the platform's templates vary, besides what tenants do.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Platform {
     /// PostgreSQL and Redis.
     pub shared_services: SharedServices,
     /// Namespaces whose pods may reach the shared services, besides the tenants' and the services' own.
     pub database_client_namespaces: Vec<DnsName>,
+    /// What admission policies hold.
+    pub admission: Admission,
 }
 
 impl Platform {
@@ -352,8 +396,8 @@ impl Platform {
 }
 
 /// Who may call the API from outside of the namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Ingress {
     /// The ingress controller's namespace.
     pub namespace: DnsName,
@@ -379,7 +423,7 @@ impl Default for Ingress {
 }
 
 /// The label by which a policy selects a namespace.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum NamespaceSelector {
     /// `kubernetes.io/metadata.name`, which the API server sets: nobody else can wear it.
@@ -401,8 +445,8 @@ impl NamespaceSelector {
 }
 
 /// What the tenant reaches outside of the cluster, on TCP 80 and 443.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Internet {
     /// Ranges that are not the internet: the cluster's pods, services and nodes, private networks, the cloud's metadata service.
     pub except: Vec<Ipv4Range>,
@@ -424,9 +468,34 @@ impl Default for Internet {
     }
 }
 
+/// A destination of the tenant's own, in the cluster's network or outside of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Egress {
+    /// The addresses: a host's, as in `192.0.2.10/32`, or a network's.
+    pub cidr: Ipv4Range,
+    /// The ports, at least one.
+    #[schemars(length(min = 1))]
+    pub ports: Vec<NonZeroU16>,
+    /// What is spoken there.
+    #[serde(default)]
+    pub protocol: Protocol,
+}
+
+/// What is spoken at a port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
 /// How the cluster resolves names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Dns {
     /// The namespace of its DNS pods.
     pub namespace: DnsName,

@@ -14,6 +14,10 @@
 
 #[path = "cluster/credentials.rs"]
 mod credentials;
+#[path = "cluster/fleet.rs"]
+mod fleet;
+#[path = "cluster/killed.rs"]
+mod killed;
 #[path = "cluster/platform.rs"]
 mod platform;
 #[path = "cluster/registration.rs"]

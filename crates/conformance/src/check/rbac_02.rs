@@ -2,7 +2,9 @@
 //! to objects of the run's own; what it may not is asked for by dry runs, and by the API server's own list of its rights, which knows
 //! resources that this file does not.
 
-use crate::access::{self, Access, Resource as ApiResource, TENANT_RESOURCES, VERBS, compliant, send};
+use crate::access::{
+    self, Access, Resource as ApiResource, SUBRESOURCES, TENANT_RESOURCES, VERBS, compliant, send,
+};
 use crate::account::{act_as, name, own_control};
 use crate::check::{Check, CheckInfo, Footprint, Profile, Schedule, Severity};
 use crate::context::Context;
@@ -65,25 +67,6 @@ const OTHERS: [ApiResource; 22] = [
     ApiResource::of("policy/v1", "poddisruptionbudgets"),
     ApiResource::of("rbac.authorization.k8s.io/v1", "roles"),
     ApiResource::of("rbac.authorization.k8s.io/v1", "rolebindings"),
-];
-/// Subresources. A right to a resource is none to these.
-const SUBRESOURCES: [(&[&str], ApiResource); 15] = [
-    // Websockets connect by get, and needed no more than that before Kubernetes 1.35.
-    (&["get", "create"], ApiResource::core("pods/exec")),
-    (&["get", "create"], ApiResource::core("pods/attach")),
-    (&["get", "create"], ApiResource::core("pods/portforward")),
-    (&["get", "create"], ApiResource::core("pods/proxy")),
-    (&["get"], ApiResource::core("pods/log")),
-    (&["create"], ApiResource::core("pods/eviction")),
-    (&["create"], ApiResource::core("pods/binding")),
-    (&["patch"], ApiResource::core("pods/ephemeralcontainers")),
-    (&["patch"], ApiResource::core("pods/resize")),
-    (&["patch"], ApiResource::core("pods/status")),
-    (&["get", "create"], ApiResource::core("services/proxy")),
-    (&["patch"], ApiResource::core("services/status")),
-    (&["get", "patch"], ApiResource::of("apps/v1", "deployments/scale")),
-    (&["patch"], ApiResource::of("apps/v1", "deployments/status")),
-    (&["create"], ApiResource::core("serviceaccounts/token")),
 ];
 
 impl Check for Rbac02 {

@@ -7,8 +7,8 @@ pub mod markdown;
 use crate::document::junit::message;
 use crate::fault::Fault;
 use crate::report::Ending;
-use crate::selftest::Beginning;
 use crate::selftest::matrix::{Difference, Matrix, Row, Standing};
+use crate::selftest::{Beginning, Outcome};
 use anstyle::{AnsiColor, Style};
 use std::fmt::Write;
 use std::time::Duration;
@@ -85,7 +85,11 @@ pub fn line(row: &Row, cluster: &str, elapsed: Duration) -> String {
     let expected = &row.planned.expected;
     let took = row.trial.as_ref().map_or(0.0, |trial| trial.took.as_secs_f64());
     let (style, word, told) = match row.standing() {
-        Standing::Exact => (GREEN, "exact", format!("as expected: {expected}")),
+        Standing::Exact => (
+            GREEN,
+            "exact",
+            format!("as expected: {expected}{}", at_second(row)),
+        ),
         Standing::Differs(_) => (RED, "not exact", format!("expected: {expected}")),
         Standing::Elsewhere(state) => (DIM, "elsewhere", state),
         Standing::NotPlantable(_) => (RED, "not planted", format!("expected: {expected}")),
@@ -101,6 +105,17 @@ pub fn line(row: &Row, cluster: &str, elapsed: Duration) -> String {
         let _ = write!(text, "\n         {label:<11}  {value}");
     }
     text
+}
+
+/// That it took two plantings, and why; empty where it did not.
+pub(crate) fn at_second(row: &Row) -> String {
+    let why = match row.first.as_ref().map(|trial| &trial.outcome) {
+        None => return String::new(),
+        Some(Outcome::Judged { seen, .. }) => format!("seen {seen}"),
+        Some(Outcome::Trouble(cause) | Outcome::NotPlantable(cause)) => cause.what.clone(),
+        Some(Outcome::Interrupted) => "interrupted".to_owned(),
+    };
+    format!(" (planted once more; at first {})", message(&why))
 }
 
 /// What is to be said of a fault that is not exact: labels and values.
@@ -163,6 +178,7 @@ pub fn headline(matrix: &Matrix, took: Duration) -> String {
         (counts.faults, "faults"),
         (counts.harmless, "harmless changes"),
         (counts.elsewhere, "not plantable here"),
+        (counts.at_second, "exact when planted once more"),
     ];
     let parts: String = parts
         .iter()
@@ -205,8 +221,8 @@ pub fn list(faults: &[Fault]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::selftest::Outcome;
     use crate::selftest::matrix::tests::{judged, matrix};
+    use crate::selftest::{Step, Trial};
     use crate::verdict::Cause;
 
     #[test]
@@ -230,6 +246,27 @@ mod tests {
             "selftest_terminal",
             anstream::adapter::strip_str(&text).to_string()
         );
+    }
+
+    #[test]
+    fn a_fault_that_was_planted_twice_says_what_came_of_the_first() {
+        let mut matrix = matrix([
+            Some(judged(&[], &[])),
+            Some(judged(&["NET-03 a -> b"], &["APP-17 a -> b"])),
+            Some(judged(&[], &[])),
+        ]);
+        matrix.absorb(&Step::Finished(Trial {
+            fault: "no-default-deny".into(),
+            outcome: judged(&["NET-03 a -> b"], &[]),
+            took: Duration::from_secs(30),
+        }));
+        let told = line(&matrix.rows[1], "lab", Duration::from_secs(20));
+        assert!(
+            told.contains("as expected: failed NET-03 a -> b (planted once more; at first seen failed NET-03 a -> b; inconclusive APP-17 a -> b)"),
+            "{told}"
+        );
+        let told = headline(&matrix, Duration::from_secs(192));
+        assert!(told.ends_with("1 exact when planted once more)"), "{told}");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What a selftest came to: a fold over its steps. Every document about it is a pure function of the matrix.
 
 use super::{Beginning, Outcome, Planned, Step, Trial};
+use crate::fault::NotPassed;
 use crate::report::Ending;
 use crate::verdict::Cause;
+use std::collections::BTreeSet;
 
 /// An item whose result is not the expected one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Row {
     pub planned: Planned,
     /// What came of it, once something did.
     pub trial: Option<Trial>,
+    /// What came of it before, where not everything could be judged then.
+    pub first: Option<Trial>,
 }
 
 impl Row {
@@ -55,17 +59,12 @@ impl Row {
             Some(Outcome::Trouble(cause)) => Standing::Trouble(cause.clone()),
             Some(Outcome::Judged { seen, why }) => {
                 let expected = &self.planned.expected;
-                let items = expected.items().into_iter().chain(seen.items());
-                let differs = |item: &&String| expected.of(item) != seen.of(item);
-                let mut items: Vec<&String> = items.filter(differs).collect();
-                items.sort();
-                items.dedup();
                 let reason = |item: &String| {
                     why.iter()
                         .find(|(name, _)| name == item)
                         .map(|(_, why)| why.clone())
                 };
-                let differences = items.into_iter().map(|item| Difference {
+                let differences = differing(expected, seen).map(|item| Difference {
                     item: item.clone(),
                     expected: expected.of(item),
                     seen: seen.of(item),
@@ -80,6 +79,17 @@ impl Row {
             }
         }
     }
+}
+
+/// The items whose results are not the same, in order.
+pub(super) fn differing<'a>(
+    expected: &'a NotPassed,
+    seen: &'a NotPassed,
+) -> impl Iterator<Item = &'a String> {
+    let items: BTreeSet<&String> = expected.items().into_iter().chain(seen.items()).collect();
+    items
+        .into_iter()
+        .filter(|item| expected.of(item) != seen.of(item))
 }
 
 /// What a selftest came to.
@@ -102,6 +112,8 @@ pub struct Matrix {
 pub struct Counts {
     /// Exact.
     pub exact: usize,
+    /// Of those, how many only when they were planted once more.
+    pub at_second: usize,
     /// Judged, or to be judged, here.
     pub here: usize,
     /// Of those, how many break something.
@@ -120,13 +132,14 @@ impl Matrix {
                 let row = |planned: &Planned| Row {
                     planned: planned.clone(),
                     trial: None,
+                    first: None,
                 };
                 self.rows = beginning.faults.iter().map(row).collect();
                 self.beginning = Some(beginning.as_ref().clone());
             }
             Step::Finished(trial) => {
                 if let Some(row) = self.rows.iter_mut().find(|row| row.planned.fault == trial.fault) {
-                    row.trial = Some(trial.clone());
+                    row.first = row.trial.replace(trial.clone());
                 }
             }
             Step::Notice(what) => self.notices.push(what.clone()),
@@ -156,7 +169,10 @@ impl Matrix {
                     counts.elsewhere += 1;
                     continue;
                 }
-                Standing::Exact => counts.exact += 1,
+                Standing::Exact => {
+                    counts.exact += 1;
+                    counts.at_second += usize::from(row.first.is_some());
+                }
                 _ => {}
             }
             counts.here += 1;
@@ -191,7 +207,6 @@ impl Matrix {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::fault::NotPassed;
     use rstest::rstest;
     use std::time::Duration;
 
@@ -296,6 +311,33 @@ pub(crate) mod tests {
         assert_eq!(matrix(outcomes).ending().code(), code);
     }
 
+    #[rstest]
+    #[case::one_more_could_not_be_judged(judged(&["NET-03 a -> b"], &["APP-17 a -> b"]), true)]
+    #[case::the_item_itself_could_not_be_judged(judged(&[], &["NET-03 a -> b"]), true)]
+    #[case::trouble(Outcome::Trouble(cause()), true)]
+    #[case::exact(judged(&["NET-03 a -> b"], &[]), false)]
+    #[case::the_fault_was_not_seen(judged(&[], &[]), false)]
+    #[case::something_else_failed(judged(&["NET-03 a -> b", "QUO-01 a"], &[]), false)]
+    #[case::something_else_failed_too(judged(&["QUO-01 a"], &["NET-03 a -> b"]), false)]
+    #[case::not_plantable(Outcome::NotPlantable(cause()), false)]
+    fn only_what_could_not_be_judged_is_asked_again(#[case] outcome: Outcome, #[case] again: bool) {
+        assert_eq!(outcome.is_undecided(&not_passed(&["NET-03 a -> b"], &[])), again);
+    }
+
+    #[test]
+    fn the_second_planting_decides_and_the_first_is_kept() {
+        let undecided = judged(&["NET-03 a -> b"], &["APP-17 a -> b"]);
+        let mut matrix = matrix([all_passed(), Some(undecided), all_passed()]);
+        assert_eq!(matrix.ending().code(), 1);
+        matrix.absorb(&Step::Finished(Trial {
+            fault: "no-default-deny".into(),
+            outcome: judged(&["NET-03 a -> b"], &[]),
+            took: Duration::from_secs(30),
+        }));
+        assert_eq!(matrix.ending().code(), 0);
+        assert_eq!((matrix.counts().exact, matrix.counts().at_second), (2, 1));
+    }
+
     #[test]
     fn a_difference_names_item_and_both_results() {
         let matrix = matrix([
@@ -326,6 +368,7 @@ pub(crate) mod tests {
             counts,
             Counts {
                 exact: 2,
+                at_second: 0,
                 here: 2,
                 faults: 1,
                 harmless: 1,

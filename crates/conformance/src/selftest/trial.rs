@@ -35,7 +35,7 @@ pub(super) async fn conduct(
     around: Surroundings,
     turn: OwnedSemaphorePermit,
     judged: Option<oneshot::Sender<bool>>,
-) {
+) -> Trial {
     let begin = Instant::now();
     site.steps.send(Step::Started(fault.name.clone()));
     let mut outcome = match altered::plant(&site, &fault).await {
@@ -53,11 +53,13 @@ pub(super) async fn conduct(
     if site.cancel.is_cancelled() && !matches!(outcome, Outcome::Trouble(_)) {
         outcome = Outcome::Interrupted;
     }
-    site.steps.send(Step::Finished(Trial {
+    let trial = Trial {
         fault: fault.name,
         outcome,
         took: begin.elapsed(),
-    }));
+    };
+    site.steps.send(Step::Finished(trial.clone()));
+    trial
 }
 
 async fn beside_and_judge(

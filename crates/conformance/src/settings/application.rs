@@ -7,6 +7,7 @@ use http::HeaderName;
 use jiff::SignedDuration;
 use provisioner::TenantId;
 use regex::Regex;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -64,7 +65,7 @@ pub struct Signature {
 }
 
 /// A message authentication code (RFC 2104) by its digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Algorithm {
     /// With SHA-1.
@@ -76,7 +77,7 @@ pub enum Algorithm {
 }
 
 /// How bytes are written as text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Encoding {
     /// Hexadecimal, lower case.
@@ -97,7 +98,7 @@ pub struct TimestampForm {
 }
 
 /// How a moment is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TimestampFormat {
     /// Seconds since the Unix epoch.
@@ -147,7 +148,7 @@ pub enum KeyPlace {
 }
 
 /// How a signing key's bytes are written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyEncoding {
     /// The text itself is the key.
@@ -193,93 +194,130 @@ pub struct LogForm {
 }
 
 /// `application:` of a settings file, or a part of it.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ApplicationFile {
+    /// Where webhooks are sent. Places: {ingress}, {tenant}.
     url: Option<String>,
+    /// The Host header, where it is not the address's own. Places: {tenant}.
     host: Option<String>,
+    /// More headers of every webhook. Places: {tenant}, {nonce}.
     headers: Option<BTreeMap<String, String>>,
+    /// How webhooks are signed; brings its timestamp along.
     signature: Option<SignatureFile>,
+    /// The timestamp, where the contract has one.
     timestamp: Option<TimestampFile>,
+    /// What is sent.
     payload: Option<PayloadFile>,
+    /// Where a sender may claim to be another tenant's.
     claims: Option<ClaimsFile>,
+    /// Where each tenant's signing key is: exactly one of secretRef, file and environment.
     secret: Option<SecretFile>,
+    /// How an enhanced webhook is seen: exactly one of sql, http and log.
     outcome: Option<OutcomeFile>,
+    /// What is looked for in pod logs.
     log: Option<LogFile>,
+    /// How long an accepted webhook may take until it is enhanced: 1s to 60s.
     within: Option<String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SignatureFile {
+    /// The header that carries it.
     header: String,
+    /// The message authentication code.
     algorithm: Algorithm,
+    /// How its bytes are written.
     encoding: Encoding,
+    /// The header's value. Places: {signature}, {timestamp}.
     value: String,
+    /// What is signed. Places: {body}, {timestamp}, {nonce}, {tenant}.
     signed: String,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct TimestampFile {
+    /// The header that carries it; left out where the signature's does.
     header: Option<String>,
+    /// How it is written.
     format: TimestampFormat,
+    /// How far from the receiver's clock it may be, as in 5m.
     tolerance: String,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PayloadFile {
+    /// Its media type.
     content_type: String,
+    /// The body. Places: {nonce}, {tenant}.
     template: String,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ClaimsFile {
+    /// Headers.
     #[serde(default)]
     headers: Vec<String>,
+    /// Fields of the body, where that is a JSON object.
     #[serde(default)]
     fields: Vec<String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SecretFile {
+    /// A Secret in the tenant's namespace.
     secret_ref: Option<SecretRef>,
+    /// A file. Places: {tenant}.
     file: Option<String>,
+    /// An environment variable. Places: {TENANT}, the id in upper case with `_` for `-`.
     environment: Option<String>,
+    /// How the key's bytes are written there.
     #[serde(default)]
     encoding: KeyEncoding,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct OutcomeFile {
+    /// By a query with the tenant's own credentials, from inside of its namespace.
     sql: Option<SqlFile>,
+    /// By the answer at an address.
     http: Option<HttpFile>,
+    /// By the workers' log alone.
     log: Option<bool>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SqlFile {
+    /// Answers a row for a webhook that was enhanced; $1 is its nonce.
     query: String,
+    /// Removes what the run's webhooks stored; $1 is a LIKE pattern for their nonces.
     remove: Option<String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct HttpFile {
+    /// The address. Places: {ingress}, {tenant}, {nonce}.
     url: String,
+    /// The Host header. Places: {tenant}.
     host: Option<String>,
+    /// What the body of a 200 shows, a regular expression; a group (?<worker>…) may name the worker.
     expect: String,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct LogFile {
+    /// A line that says that a webhook was enhanced, a regular expression that holds {nonce} once.
     enhanced: String,
+    /// The labels of the workers' pods.
     worker: String,
 }
 

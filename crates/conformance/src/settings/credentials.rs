@@ -1,7 +1,8 @@
 //! How tenants get at what they share, and what is theirs there: the sections `postgresql` and `redis`. A file names only what differs.
 
-use super::{SettingsError, invalid};
+use super::{SettingsError, any_part, invalid};
 use provisioner::TenantId;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_yaml::Value;
@@ -13,8 +14,9 @@ const TENANT: &str = "{tenant}";
 const MAX_IDENTIFIER: usize = 63;
 
 /// One value of a Secret in a tenant's namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = any_part)]
 pub struct SecretRef {
     /// The Secret.
     pub name: String,
@@ -48,7 +50,7 @@ impl SecretRef {
 }
 
 /// A name that is another one for each tenant: `{tenant}` stands for the id.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Pattern(String);
 
@@ -82,8 +84,9 @@ impl fmt::Display for Pattern {
 }
 
 /// PostgreSQL, as tenants use it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = any_part)]
 pub struct Postgresql {
     /// The password of the tenant's role.
     pub secret: SecretRef,
@@ -100,8 +103,9 @@ pub struct Postgresql {
 }
 
 /// The columns of the table that checks use. The others must have defaults.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = any_part)]
 pub struct Columns {
     /// A row's id, text; unique by itself or with the tenant.
     pub id: String,
@@ -163,8 +167,9 @@ fn is_identifier(name: &str) -> bool {
 }
 
 /// Redis, as tenants use it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = any_part)]
 pub struct Redis {
     /// The password of the tenant's user.
     pub secret: SecretRef,

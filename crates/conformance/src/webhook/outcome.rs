@@ -129,9 +129,7 @@ impl Reader {
         // Nobody closes the semaphore.
         let _permit = self.conversations.acquire().await;
         let said = agent.sql_session(&request, Again::Once).await?;
-        let results = said
-            .results
-            .map_err(|why| no_postgresql(&agent.place, &request, &why))?;
+        let results = said.map_err(|why| no_postgresql(&agent.place, &request, &why))?;
         rows(&request.statements, results, user)
     }
 }

@@ -89,7 +89,8 @@ pub struct SqlRequest {
 pub struct Hold {
     /// How many to open: 1 to [`MAX_CONNECTIONS`].
     pub connections: usize,
-    /// How long to hold them, in milliseconds, at most [`MAX_CONVERSATION_MS`]. The session's own is held too.
+    /// How long to hold them at most, in milliseconds, up to [`MAX_CONVERSATION_MS`]; [`super::Question::Release`] ends it before. The
+    /// session's own is held too.
     pub for_ms: u64,
 }
 

@@ -148,6 +148,11 @@ fn conversations_keep_their_form() {
         },
         json,
     );
+    let release = Ask {
+        ask: 3,
+        question: Question::Release(1),
+    };
+    is_written_and_read_as(&release, r#"{"ask":3,"release":1}"#);
 }
 
 #[test]

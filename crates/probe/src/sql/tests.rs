@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::protocol::Question;
+use futures::FutureExt;
 use rstest::rstest;
 use serde_json::json;
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -112,7 +114,7 @@ fn request(port: u16, statements: &[&str]) -> SqlRequest {
 
 async fn said(request: &SqlRequest) -> Vec<Part> {
     let mut parts = Vec::new();
-    converse(request, |part| parts.push(part)).await;
+    converse(request, pending(), |part| parts.push(part)).await;
     parts
 }
 
@@ -268,6 +270,28 @@ async fn further_connections_are_counted_until_one_is_refused(
     };
     let code = held.refused.as_ref().and_then(|why| why.code.as_deref());
     assert_eq!((held.accepted, code), (accepted, refused));
+}
+
+#[tokio::test]
+async fn connections_are_let_go_once_they_are_released() {
+    let port = server(three, answers).await;
+    let hold = Some(Hold {
+        connections: 2,
+        for_ms: MAX_CONVERSATION_MS,
+    });
+    let request = SqlRequest {
+        hold,
+        ..request(port, &[])
+    };
+    let (release, released) = tokio::sync::oneshot::channel::<()>();
+    let mut release = Some(release);
+    let mut held = false;
+    let conversation = converse(&request, released.map(drop), |part| {
+        held = matches!(part, Part::Held(_));
+        drop(release.take());
+    });
+    let ended = timeout(Duration::from_millis(AMPLE_MS), conversation).await;
+    assert!(ended.is_ok() && held);
 }
 
 #[rstest]

@@ -1,6 +1,6 @@
 //! The requests that an apply makes, one function each.
 
-use super::conflict;
+use super::{conflict, fields};
 use crate::calls::{CallError, Calls, Cause};
 use crate::credentials::{self, Generated};
 use crate::kinds::{self, Kind, Phase, Scope};
@@ -68,7 +68,7 @@ impl Owner<'_> {
 
 /// Makes requests for one owner.
 pub(crate) struct Objects<'a> {
-    client: &'a Client,
+    pub(super) client: &'a Client,
     pub(crate) calls: &'a Calls<'a>,
     owner: Owner<'a>,
     force: bool,
@@ -173,9 +173,14 @@ impl<'a> Objects<'a> {
         result.map_err(|error| Failure { manifest, error })
     }
 
-    /// Fills in the keys that the live Secret lacks, and leaves all others as they are; whether there were any. Of two that do this at
-    /// once, one finds that the other has.
-    pub(super) async fn fill(&self, manifest: &Manifest, keys: &[Generated]) -> Result<bool, CallError> {
+    /// Fills in the keys that the Secret lacks, and leaves all others as they are; whether there were any. `live` is how it was last seen.
+    /// Of two that do this at once, one finds that the other has.
+    pub(super) async fn fill(
+        &self,
+        manifest: &Manifest,
+        keys: &[Generated],
+        mut live: DynamicObject,
+    ) -> Result<bool, CallError> {
         let api = self.api(manifest.kind);
         let what = format!("generate credentials in {}", manifest.reference());
         let parameters = PatchParams {
@@ -183,9 +188,6 @@ impl<'a> Objects<'a> {
             ..PatchParams::default()
         };
         loop {
-            let Some(live) = self.get(manifest).await? else {
-                return Ok(false);
-            };
             let missing = credentials::missing(keys, &live).map_err(|error| CallError {
                 what: what.clone(),
                 tried_for: None,
@@ -202,11 +204,13 @@ impl<'a> Objects<'a> {
                 .await;
             match filled {
                 Ok(_) => return Ok(true),
-                Err(error) if error.is_conflict() && Instant::now() < self.calls.deadline() => {
-                    sleep(Duration::from_millis(50)).await;
-                }
+                Err(error) if error.is_conflict() => self.settle_conflict(error).await?,
                 Err(error) => return Err(error),
             }
+            let Some(now) = self.get(manifest).await? else {
+                return Ok(false);
+            };
+            live = now;
         }
     }
 
@@ -223,32 +227,54 @@ impl<'a> Objects<'a> {
             .calls
             .make_unless_conflict(&what, || api.create(&parameters, &manifest.object))
             .await?;
-        // The server records a create as an update, which later applies would conflict with; it was the first apply.
-        let mut entries = made.metadata.managed_fields.unwrap_or_default();
-        for entry in &mut entries {
-            if entry.manager == manager && entry.operation.as_deref() == Some("Update") {
-                entry.operation = Some("Apply".to_owned());
-            }
-        }
-        let recorded = Patch::Merge(json!({"metadata": {
-            "managedFields": entries,
-            "resourceVersion": made.metadata.resource_version,
-        }}));
+        self.record_as_applied(manifest, made).await.map(drop)
+    }
+
+    /// The server records a create as an update, which later applies would conflict with; it was the first apply, and this has it recorded
+    /// as one. Whether there was anything to do: whoever was interrupted between the two is made up for by the next apply. Of two that do
+    /// this at once, one finds that the other has.
+    pub(super) async fn record_as_applied(
+        &self,
+        manifest: &Manifest,
+        mut live: DynamicObject,
+    ) -> Result<bool, CallError> {
+        let api = self.api(manifest.kind);
         let parameters = PatchParams {
-            field_manager: manager,
+            field_manager: Some(labels::FIELD_MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        let recorded = self
-            .calls
-            .make_unless_conflict(&what, || api.patch(manifest.name(), &parameters, &recorded))
-            .await;
-        match recorded {
-            Err(error) if error.is_conflict() => {
-                tracing::debug!("{what}: somebody wrote to it at once; it is recorded as an update");
-                Ok(())
+        let what = format!("record who made {}", manifest.reference());
+        let mut changed = false;
+        while let Some(entries) = fields::as_applied(live.metadata.managed_fields.as_deref()) {
+            changed = true;
+            let recorded = Patch::Merge(json!({"metadata": {
+                "managedFields": entries,
+                "resourceVersion": live.metadata.resource_version,
+            }}));
+            let recorded = self
+                .calls
+                .make_unless_conflict(&what, || api.patch(manifest.name(), &parameters, &recorded))
+                .await;
+            match recorded {
+                Ok(_) => break,
+                Err(error) if error.is_conflict() => self.settle_conflict(error).await?,
+                Err(error) => return Err(error),
             }
-            result => result.map(drop),
+            let Some(now) = self.get(manifest).await? else {
+                break;
+            };
+            live = now;
         }
+        Ok(changed)
+    }
+
+    /// Somebody else wrote at the same time: a moment later it can be read what.
+    async fn settle_conflict(&self, error: CallError) -> Result<(), CallError> {
+        if Instant::now() > self.calls.deadline() {
+            return Err(self.calls.given_up(error));
+        }
+        sleep(Duration::from_millis(50)).await;
+        Ok(())
     }
 
     /// The object as it is; none if it does not exist.
@@ -256,6 +282,10 @@ impl<'a> Objects<'a> {
         let api = self.api(manifest.kind);
         let what = format!("get {}", manifest.reference());
         self.calls.make(&what, || api.get_opt(manifest.name())).await
+    }
+
+    pub(super) fn namespace_name(&self) -> String {
+        self.owner.namespace()
     }
 
     /// The owner's namespace as it is; none if it does not exist.
@@ -298,29 +328,33 @@ impl<'a> Objects<'a> {
 
     /// Deletes what is no longer wanted; false if it was gone already, or is another object by now.
     pub(super) async fn remove(&self, leftover: Leftover) -> Result<bool, CallError> {
-        let api = self.api(leftover.kind);
+        let Leftover { reference, kind, uid } = leftover;
+        let api = self.api(kind);
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
-                uid: leftover.uid,
+                uid: uid.clone(),
                 resource_version: None,
             }),
             ..DeleteParams::background()
         };
-        let what = format!("delete {}", leftover.reference);
-        match self
-            .calls
-            .make_unless_conflict(&what, || api.delete(&leftover.reference.name, &parameters))
-            .await
-        {
-            Ok(_) => Ok(true),
-            Err(error)
-                if error
-                    .status()
-                    .is_some_and(|status| matches!(status.code, 404 | 409)) =>
-            {
-                Ok(false)
+        let what = format!("delete {reference}");
+        loop {
+            let removed = self
+                .calls
+                .make_unless_conflict(&what, || api.delete(&reference.name, &parameters))
+                .await;
+            match removed {
+                Ok(_) => return Ok(true),
+                Err(error) if error.is_absence() => return Ok(false),
+                // Somebody wrote in between, or it is another object of that name: a look tells.
+                Err(error) if error.is_conflict() => self.settle_conflict(error).await?,
+                Err(error) => return Err(error),
             }
-            Err(error) => Err(error),
+            let what = format!("get {reference}");
+            let live = self.calls.make(&what, || api.get_opt(&reference.name)).await?;
+            if live.is_none_or(|live| live.metadata.uid != uid) {
+                return Ok(false);
+            }
         }
     }
 }

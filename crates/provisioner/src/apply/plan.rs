@@ -1,7 +1,7 @@
 //! Compares what is wanted with what is, by the server's own dry run, before anything is written.
 
 use super::objects::{Failure, Leftover, Objects};
-use super::{ApplyError, conflict};
+use super::{ApplyError, conflict, fields};
 use crate::calls::{self, CallError};
 use crate::kinds::{self, Kind, Phase};
 use crate::manifest::Manifest;
@@ -22,7 +22,10 @@ pub(super) enum Action {
         version: String,
     },
     /// It is as wanted.
-    Leave,
+    Leave {
+        /// The object as it is.
+        live: Box<DynamicObject>,
+    },
 }
 
 /// What an apply will do.
@@ -69,18 +72,22 @@ pub(crate) struct Look<'m> {
     pub(crate) leftovers: Vec<Leftover>,
 }
 
-/// Looks at everything, and tries each manifest by a dry run.
+/// Looks at everything, and tries by a dry run each manifest that is not plainly what the object is already: a dry run costs the server
+/// as much as a write, and most of the time nothing has changed.
 pub(crate) async fn look<'m>(
     objects: &Objects<'_>,
     manifests: &'m [Manifest],
 ) -> Result<Look<'m>, CallError> {
-    let tried = calls::all(
-        manifests
-            .iter()
-            .map(|manifest| objects.try_apply(manifest).boxed()),
-    );
-    let (live, results) = future::join(live(objects, manifests), tried).await;
-    let mut live = live?;
+    let mut live = live(objects, manifests).await?;
+    let results = manifests.iter().map(|manifest| {
+        let known = live.get(&key(manifest.kind, manifest.name()));
+        let same = known.filter(|(_, object)| fields::is_as_applied(&manifest.object, object));
+        match same {
+            Some((_, object)) => future::ready(Ok(object.clone())).boxed(),
+            None => objects.try_apply(manifest).boxed(),
+        }
+    });
+    let results = calls::all(results).await;
     let mut tried = Vec::new();
     for (manifest, result) in manifests.iter().zip(results) {
         let mut current = live
@@ -160,11 +167,11 @@ fn action(current: Option<DynamicObject>, wanted: DynamicObject) -> Action {
     let Some(version) = version(&wanted).map(str::to_owned) else {
         return Action::Create;
     };
-    let same = current.is_some_and(|current| what_we_decide(current) == what_we_decide(wanted));
-    if same {
-        Action::Leave
-    } else {
-        Action::Change { version }
+    match current {
+        Some(current) if what_we_decide(current.clone()) == what_we_decide(wanted) => Action::Leave {
+            live: Box::new(current),
+        },
+        _ => Action::Change { version },
     }
 }
 

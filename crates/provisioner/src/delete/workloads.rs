@@ -86,6 +86,11 @@ impl<'a> Workloads<'a> {
 
     /// Takes the tenant's rights, deletes what makes pods, then the pods, and returns when none is left.
     pub(super) async fn remove(&self, deleted: &mut Vec<ObjectRef>) -> Result<(), Stay> {
+        self.remove_makers(deleted).await?;
+        self.remove_pods(deleted).await
+    }
+
+    async fn remove_makers(&self, deleted: &mut Vec<ObjectRef>) -> Result<(), CallError> {
         // Without it the tenant's own account could go on making pods while we wait for them to end.
         deleted.extend(self.remove_all(&resource(&RIGHTS), true).await?);
         for controllers in CONTROLLERS {
@@ -93,7 +98,7 @@ impl<'a> Workloads<'a> {
             let removed = calls::all(resources.iter().map(|it| self.remove_all(it, false).boxed())).await;
             deleted.extend(removed.into_iter().collect::<Result<Vec<_>, _>>()?.concat());
         }
-        self.remove_pods(deleted).await
+        Ok(())
     }
 
     async fn remove_all(&self, resource: &ApiResource, ours_only: bool) -> Result<Vec<ObjectRef>, CallError> {
@@ -156,6 +161,7 @@ impl<'a> Workloads<'a> {
         let everything = ListParams::default();
         let mut asked = HashSet::new();
         let mut told = Vec::new();
+        let mut first = true;
         loop {
             let what = format!("list pods in {}", self.namespace);
             let pods = self.calls.make(&what, || api.list(&everything)).await?.items;
@@ -169,6 +175,10 @@ impl<'a> Workloads<'a> {
                 .iter()
                 .filter(|pod| asked.insert(pod.metadata.uid.clone()))
                 .collect();
+            // Who is still making pods may have been made meanwhile: by an apply that runs beside this.
+            if !std::mem::replace(&mut first, false) && !new.is_empty() {
+                self.remove_makers(deleted).await?;
+            }
             let names = new.iter().filter_map(|pod| pod.metadata.name.as_deref());
             let removed = calls::all(names.map(|name| self.remove_pod(&api, name).boxed())).await;
             removed.into_iter().collect::<Result<(), _>>()?;

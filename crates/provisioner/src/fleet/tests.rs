@@ -29,7 +29,7 @@ fn an_id_alone_is_a_tenant_with_the_standard_values() {
     let id: TenantId = "acme".parse().unwrap();
     let selection = Selection {
         tenant_id: Some(id.clone()),
-        file: None,
+        ..Selection::default()
     };
     let expected = Member {
         tenant: Tenant::standard(id),
@@ -93,7 +93,7 @@ fn an_id_picks_one_tenant_of_a_directory() {
 )]
 #[case::contradiction(
     &[("a.yaml", "id: alpha\nquota:\n  pods: 3\n")],
-    "read tenant file a.yaml: quota.pods 3 is less than the 4 "
+    "read tenant file a.yaml: quota.pods: 3 is less than the 4 "
 )]
 #[case::every_invalid_file(
     &[("a.yaml", "id: UPPER"), ("b.yaml", "name: b"), ("c.yaml", "id: gamma")],
@@ -112,4 +112,54 @@ fn a_directory_without_tenant_files_is_a_mistake() {
     let directory = directory(&[("README.md", "nothing")]);
     let error = of(directory.path()).members().unwrap_err();
     assert_eq!(error, SelectionError::Empty(directory.path().to_owned()));
+}
+
+const TIERS: &str = "tiers: {standard: {quota: {pods: 12}}, gold: {quota: {pods: 40}}}";
+
+#[test]
+fn a_tiers_file_may_lie_beside_the_tenant_files() {
+    let directory = directory(&[
+        ("a.yaml", "id: alpha"),
+        ("b.yaml", "id: beta\ntier: gold"),
+        ("tiers.yaml", TIERS),
+    ]);
+    let selection = Selection {
+        tiers: Some(directory.path().join("./tiers.yaml")),
+        ..of(directory.path())
+    };
+    let pods: Vec<u32> = selection
+        .members()
+        .unwrap()
+        .iter()
+        .map(|member| member.tenant.quota.pods)
+        .collect();
+    assert_eq!(pods, [12, 40]);
+    let by_id = Selection {
+        tenant_id: Some("gamma".parse().unwrap()),
+        file: None,
+        ..selection
+    };
+    assert_eq!(by_id.members().unwrap()[0].tenant.quota.pods, 12);
+    let error = of(directory.path()).members().unwrap_err().to_string();
+    assert!(
+        error.contains("b.yaml: tier: tier gold does not exist; there are: premium, standard"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_tiers_file_with_a_mistake_is_named() {
+    let directory = directory(&[("t.yaml", "tiers:\n  gold:\n    quota: {pods: 1}\n")]);
+    let selection = Selection {
+        tenant_id: Some("acme".parse().unwrap()),
+        tiers: Some(directory.path().join("t.yaml")),
+        ..Selection::default()
+    };
+    let error = selection.members().unwrap_err();
+    let message = message(directory.path(), &error);
+    assert!(
+        message.starts_with("read tiers file t.yaml: tiers.gold.quota.pods: 1 is less than the 4 "),
+        "{message}"
+    );
+    assert!(message.ends_with("at line 3 column 19"), "{message}");
 }

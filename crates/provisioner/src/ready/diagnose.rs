@@ -70,6 +70,12 @@ pub(super) fn last_line(log: &str) -> Option<String> {
     })
 }
 
+/// How many pods are available, how many are wanted, and whether the rollout is complete.
+pub(super) fn counts(deployment: &Deployment) -> (i32, i32, bool) {
+    let counts = Counts::of(deployment);
+    (counts.available, counts.wanted, counts.complete)
+}
+
 struct Counts {
     wanted: i32,
     updated: i32,

@@ -20,6 +20,8 @@ use tokio::time::{sleep, timeout};
 
 /// How long a connection may take, the login included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// How long after a connection broke off the reason may come.
+const REASON_WITHIN: Duration = Duration::from_millis(500);
 /// How long the last bytes of a connection may take to leave.
 const LEAVE_WITHIN: Duration = Duration::from_millis(300);
 
@@ -100,10 +102,17 @@ impl<'a> Server<'a> {
             let Forward { stream, mut line } = self.open().await?;
             let place = line.place.clone();
             tokio::select! {
-                logged_in = log_in(stream) => {
-                    let (session, driver) = logged_in?;
-                    Ok((session, driver, line))
-                }
+                logged_in = log_in(stream) => match logged_in {
+                    Ok((session, driver)) => Ok((session, driver, line)),
+                    // The reason comes beside the stream, and may come after its end.
+                    Err(error @ RegistrationError::Unreachable { .. }) => {
+                        match timeout(REASON_WITHIN, line.refusal()).await {
+                            Ok(why) => Err(self.refused(&place, &why)),
+                            Err(_) => Err(error),
+                        }
+                    }
+                    Err(error) => Err(error),
+                },
                 why = line.refusal() => Err(self.refused(&place, &why)),
             }
         };

@@ -19,6 +19,8 @@ pub(super) struct Rules<'a> {
     pub(super) namespace: &'a str,
     /// Labels that tell the owner; put on every object.
     pub(super) labels: BTreeMap<&'static str, String>,
+    /// Further metadata of every object; what a template says itself gives way to it.
+    pub(super) every: Stamp,
     /// Further metadata of the namespace.
     pub(super) stamp: &'a Stamp,
 }
@@ -135,21 +137,13 @@ impl Reader<'_> {
         }
     }
 
-    /// Puts the owner's labels on, and the stamp on the namespace.
+    /// Puts the owner's labels on and the tenant's own, and the stamp on the namespace.
     fn own(&self, kind: &Kind, object: &mut DynamicObject) -> Result<(), RenderError> {
         let mut owner = self.rules.labels.clone();
+        put(&self.rules.every, object);
         if kind.kind == "Namespace" {
             owner.insert(labels::APP, labels::APP_VALUE.to_owned());
-            object
-                .metadata
-                .labels
-                .get_or_insert_default()
-                .extend(self.rules.stamp.labels.clone());
-            object
-                .metadata
-                .annotations
-                .get_or_insert_default()
-                .extend(self.rules.stamp.annotations.clone());
+            put(self.rules.stamp, object);
         }
         let present = object.metadata.labels.get_or_insert_default();
         for (key, value) in owner {
@@ -162,6 +156,22 @@ impl Reader<'_> {
             }
         }
         Ok(())
+    }
+}
+
+fn put(stamp: &Stamp, object: &mut DynamicObject) {
+    let metadata = &mut object.metadata;
+    if !stamp.labels.is_empty() {
+        metadata
+            .labels
+            .get_or_insert_default()
+            .extend(stamp.labels.clone());
+    }
+    if !stamp.annotations.is_empty() {
+        metadata
+            .annotations
+            .get_or_insert_default()
+            .extend(stamp.annotations.clone());
     }
 }
 

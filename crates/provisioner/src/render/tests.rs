@@ -33,6 +33,32 @@ fn manifests_of_the_standard_tenant() {
 }
 
 #[test]
+fn where_the_worker_is_autoscaled_its_number_is_not_ours() {
+    let file = "id: acme\nautoscaling: {enabled: true, maxReplicas: 2}\n";
+    let manifests = rendered(&Tenant::from_yaml(file).unwrap(), &Templates::embedded()).unwrap();
+    let autoscaler = find(&manifests, "horizontalpodautoscaler-worker");
+    assert_eq!(autoscaler["spec"]["scaleTargetRef"]["name"], "ai-agents-worker");
+    assert_eq!(autoscaler["spec"]["minReplicas"], 1);
+    assert_eq!(autoscaler["spec"]["maxReplicas"], 2);
+    let target = &autoscaler["spec"]["metrics"][0]["resource"]["target"];
+    assert_eq!(target["averageValue"], "400m");
+    let replicas = |template| find(&manifests, template)["spec"]["replicas"].clone();
+    assert_eq!(replicas("deployment-worker"), Value::Null);
+    assert_eq!(replicas("deployment-api"), 1);
+}
+
+#[test]
+fn without_autoscaling_there_is_no_autoscaler() {
+    let manifests = rendered(&tenant("acme"), &Templates::embedded()).unwrap();
+    assert!(
+        manifests
+            .iter()
+            .all(|manifest| manifest.kind.kind != "HorizontalPodAutoscaler")
+    );
+    assert_eq!(find(&manifests, "deployment-worker")["spec"]["replicas"], 1);
+}
+
+#[test]
 fn manifests_of_the_platform() {
     let platform = Platform {
         database_client_namespaces: vec!["monitoring".parse().unwrap()],
@@ -42,6 +68,91 @@ fn manifests_of_the_platform() {
         insta::assert_snapshot!(
             format!("platform-{}", manifest.file_name),
             manifest.to_yaml().unwrap()
+        );
+    }
+}
+
+/// The text of a policy's expressions, as one.
+fn expressions(policy: &Value) -> String {
+    policy["spec"]["validations"].to_string()
+}
+
+#[test]
+fn what_admission_lets_through_is_a_setting() {
+    let text = "admission:\n  allowedPriorityClasses: [batch-low]\n  reservedNames: [edge]\n  exemptNamespaces: [ai-agents-old]\n";
+    let settings = Platform::from_yaml(text).unwrap();
+    let manifests = render_platform(&settings, &Templates::embedded_platform()).unwrap();
+    let priority = expressions(&find(&manifests, "validatingadmissionpolicy-priority-classes"));
+    assert!(priority.contains(r#"in [\"batch-low\"]"#), "{priority}");
+    let namespaces = expressions(&find(&manifests, "validatingadmissionpolicy-namespaces"));
+    assert!(namespaces.contains(r#"in [\"edge\"]"#), "{namespaces}");
+    let exempt = |name: &str| {
+        let binding = find(&manifests, &format!("validatingadmissionpolicybinding-{name}"));
+        let selector = &binding["spec"]["matchResources"]["namespaceSelector"];
+        selector["matchExpressions"][1]["values"] == serde_json::json!(["ai-agents-old"])
+    };
+    for name in [
+        "services",
+        "token-secrets",
+        "identity-settings",
+        "identity-workloads",
+        "priority-classes",
+    ] {
+        assert!(exempt(name), "{name}");
+    }
+    // Whoever could name a namespace so would be free to wear any label on it.
+    assert!(!exempt("namespaces"));
+}
+
+#[rstest]
+#[case::namespaces("namespaces", &["namespaces"])]
+#[case::services("services", &["services"])]
+#[case::token_secrets("tokenSecrets", &["token-secrets"])]
+#[case::identity("identity", &["identity-settings", "identity-workloads"])]
+#[case::priority_classes("priorityClasses", &["priority-classes"])]
+fn each_admission_policy_can_be_turned_off_by_itself(#[case] setting: &str, #[case] gone: &[&str]) {
+    let settings = Platform::from_yaml(&format!("admission: {{{setting}: false}}\n")).unwrap();
+    let names = |settings: &Platform| -> Vec<String> {
+        let manifests = render_platform(settings, &Templates::embedded_platform()).unwrap();
+        manifests.into_iter().map(|manifest| manifest.template).collect()
+    };
+    let left = names(&settings);
+    let all = names(&Platform::default()).into_iter();
+    let missing: std::collections::BTreeSet<String> = all.filter(|name| !left.contains(name)).collect();
+    let both = |name: &&str| {
+        [
+            format!("validatingadmissionpolicy-{name}"),
+            format!("validatingadmissionpolicybinding-{name}"),
+        ]
+    };
+    assert_eq!(missing, gone.iter().flat_map(both).collect());
+}
+
+#[test]
+fn every_admission_policy_is_bound_and_every_binding_has_its_policy() {
+    let manifests = render_platform(&Platform::default(), &Templates::embedded_platform()).unwrap();
+    let of_kind = |kind: &str| {
+        manifests
+            .iter()
+            .filter(|it| it.kind.kind == kind)
+            .collect::<Vec<_>>()
+    };
+    let policies: Vec<&str> = of_kind("ValidatingAdmissionPolicy")
+        .iter()
+        .map(|it| it.name())
+        .collect();
+    let bound = of_kind("ValidatingAdmissionPolicyBinding");
+    let bound: Vec<&str> = bound
+        .iter()
+        .map(|it| it.object.data["spec"]["policyName"].as_str().unwrap())
+        .collect();
+    assert_eq!(policies, bound);
+    for manifest in of_kind("ValidatingAdmissionPolicy") {
+        assert_eq!(
+            manifest.object.data["spec"]["failurePolicy"],
+            "Fail",
+            "{}",
+            manifest.name()
         );
     }
 }
@@ -74,6 +185,50 @@ fn an_ingress_object_is_made_where_its_class_is_named(#[case] host: Option<&str>
     }
     let spec = serde_json::json!({ "ingressClassName": "nginx", "rules": [rule] });
     assert_eq!(ingress["spec"], spec);
+}
+
+#[test]
+fn destinations_of_a_tenant_are_a_policy_of_their_own() {
+    let mut tenant = tenant("acme");
+    let text =
+        "[{cidr: 192.0.2.10/32, ports: [443, 8443]}, {cidr: 10.20.0.0/16, ports: [123], protocol: UDP}]";
+    tenant.egress = crate::yaml::read(text).unwrap();
+    let manifests = rendered(&tenant, &Templates::embedded()).unwrap();
+    let policy = find(&manifests, "networkpolicy-allow-egress-destinations");
+    let to = |cidr: &str| serde_json::json!([{"ipBlock": {"cidr": cidr}}]);
+    let expected = serde_json::json!([
+        {"to": to("192.0.2.10/32"), "ports": [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 8443}]},
+        {"to": to("10.20.0.0/16"), "ports": [{"protocol": "UDP", "port": 123}]},
+    ]);
+    assert_eq!(policy["spec"]["egress"], expected);
+    assert_eq!(policy["spec"]["podSelector"], serde_json::json!({}));
+    assert_eq!(manifests.len(), 16);
+}
+
+#[test]
+fn labels_of_a_tenant_are_on_every_object_and_on_no_pod() {
+    let text = "id: acme\nlabels: {example.com/cost-center: \"4711\"}\nannotations: {example.com/contact: \"on call: {{TENANT_ID}}\"}";
+    let tenant = Tenant::from_yaml(text).unwrap();
+    let manifests = rendered(&tenant, &Templates::embedded()).unwrap();
+    for manifest in &manifests {
+        let metadata = &manifest.object.metadata;
+        let (labels, annotations) = (
+            metadata.labels.as_ref().unwrap(),
+            metadata.annotations.as_ref().unwrap(),
+        );
+        assert_eq!(
+            labels["example.com/cost-center"], "4711",
+            "{}",
+            manifest.file_name
+        );
+        assert_eq!(labels["managed-by"], "ai-agents-platform");
+        assert_eq!(annotations["example.com/contact"], "on call: {{TENANT_ID}}");
+    }
+    let pods = &find(&manifests, "deployment-api")["spec"]["template"]["metadata"]["labels"];
+    assert!(
+        pods["app"].is_string() && pods["example.com/cost-center"].is_null(),
+        "{pods}"
+    );
 }
 
 #[rstest]

@@ -171,7 +171,7 @@ async fn the_platform_is_applied_and_the_second_apply_writes_nothing() {
         case.apply(&case.standard()).await.unwrap();
         let versions = case.versions().await;
         let again = case.apply(&case.standard()).await.unwrap();
-        assert_eq!(again.to_string(), "6 unchanged");
+        assert_eq!(again.to_string(), "18 unchanged");
         assert_eq!(case.versions().await, versions);
         let after = case.diff().await;
         assert!(after.is_same(), "{after}");
@@ -239,9 +239,9 @@ async fn an_edit_is_shown_with_its_manager_refused_as_a_conflict_and_taken_back_
             ]
         );
         assert_eq!(case.versions().await, versions);
-        assert_eq!(case.force().await.unwrap().to_string(), "2 changed, 4 unchanged");
+        assert_eq!(case.force().await.unwrap().to_string(), "2 changed, 16 unchanged");
         assert!(case.diff().await.is_same());
-        assert_eq!(case.apply(&case.standard()).await.unwrap().to_string(), "6 unchanged");
+        assert_eq!(case.apply(&case.standard()).await.unwrap().to_string(), "18 unchanged");
     })
     .await;
 }
@@ -273,7 +273,7 @@ async fn overrides_are_planted_and_taken_back_and_what_others_made_stays() {
         case.policies().create(&PostParams::default(), &theirs).await.unwrap();
 
         let applied = case.apply(&planted).await.unwrap();
-        assert_eq!(applied.to_string(), "2 created, 1 changed, 4 unchanged, 1 pruned");
+        assert_eq!(applied.to_string(), "2 created, 1 changed, 16 unchanged, 1 pruned");
         let drift = differing(&case.diff().await);
         let expected = [
             "default-deny-ingress .spec.ingress: on the cluster [{}], in the template not set".to_owned(),
@@ -283,7 +283,7 @@ async fn overrides_are_planted_and_taken_back_and_what_others_made_stays() {
         ];
         assert_eq!(drift, expected);
         let applied = case.apply(&case.standard()).await.unwrap();
-        assert_eq!(applied.to_string(), "1 created, 1 changed, 4 unchanged, 2 pruned");
+        assert_eq!(applied.to_string(), "1 created, 1 changed, 16 unchanged, 2 pruned");
         let after = case.diff().await;
         assert!(after.is_same(), "{after}");
         assert!(case.policies().get("theirs").await.is_ok());

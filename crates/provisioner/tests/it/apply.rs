@@ -94,7 +94,9 @@ async fn the_second_apply_writes_nothing() {
     server.writes();
     let result = applied(&server, &manifests()).await.unwrap();
     assert_eq!(result.to_string(), "15 unchanged");
-    assert_eq!(server.writes(), Vec::<String>::new());
+    let requests = server.state().requests.clone();
+    let reads = requests.iter().filter(|line| line.starts_with("GET")).count();
+    assert_eq!(reads, requests.len(), "not even a dry run: {requests:#?}");
 }
 
 #[tokio::test]
@@ -450,6 +452,8 @@ async fn what_is_another_object_by_now_is_not_pruned() {
     applied(&server, &manifests()).await.unwrap();
     let mismatch = status(409, "Conflict", "the UID in the precondition does not match");
     server.script("DELETE", "/deployments/ai-agents-worker", 1, 409, mismatch);
+    let another = json!({"kind": "Deployment", "metadata": {"name": "ai-agents-worker", "uid": "another"}});
+    server.script("GET", "/deployments/ai-agents-worker", 1, 200, another);
     let without_worker: Vec<Manifest> = manifests()
         .into_iter()
         .filter(|manifest| manifest.template != "deployment-worker")
@@ -620,4 +624,29 @@ async fn nothing_runs_under_a_quota_that_is_not_in_force() {
         "{error}"
     );
     assert!(!server.has(API));
+}
+
+#[tokio::test]
+async fn what_an_autoscaler_decided_is_not_taken_back() {
+    const WORKER: &str = "/apis/apps/v1/namespaces/ai-agents-acme/deployments/ai-agents-worker";
+    let server = Server::start().await;
+    let mut autoscaled = tenant();
+    autoscaled.autoscaling.enabled = true;
+    let manifests = render(&autoscaled, &Templates::embedded(), &Stamp::default()).unwrap();
+    let complete =
+        json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
+    server.state().deployment_status = Some(complete);
+    applied(&server, &manifests).await.unwrap();
+    assert!(
+        server
+            .has("/apis/autoscaling/v2/namespaces/ai-agents-acme/horizontalpodautoscalers/ai-agents-worker")
+    );
+    let three = json!({"observedGeneration": 1, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3});
+    let mut worker = server.state().objects[WORKER].clone();
+    worker["spec"]["replicas"] = json!(3);
+    worker["status"] = three;
+    server.state().objects.insert(WORKER.to_owned(), worker);
+    let again = applied(&server, &manifests).await.unwrap();
+    assert_eq!(again.to_string(), format!("{} unchanged", manifests.len()));
+    assert_eq!(server.state().objects[WORKER]["spec"]["replicas"], 3);
 }

@@ -371,11 +371,11 @@ fn the_platform_is_compared_and_applied_only_when_confirmed() {
         assert_eq!(server.writes(), Vec::<String>::new());
         run(&["apply", "--yes"])
             .code(0)
-            .stdout(difference + "platform is applied: 6 created\n");
+            .stdout(difference + "platform is applied: 18 created\n");
         run(&["diff"]).code(0).stderr(contains("INFO using context test"));
         run(&["apply"])
             .code(0)
-            .stdout(predicate::str::ends_with("platform is applied: 6 unchanged\n"));
+            .stdout(predicate::str::ends_with("platform is applied: 18 unchanged\n"));
     });
 }
 
@@ -408,6 +408,9 @@ fn a_missing_namespace_of_the_shared_services_is_named_with_its_remedy(
 #[case::apply(&["apply", "--help"])]
 #[case::delete(&["delete", "--help"])]
 #[case::generate(&["generate", "--help"])]
+#[case::list(&["list", "--help"])]
+#[case::status(&["status", "--help"])]
+#[case::tenant_new(&["tenant", "new", "--help"])]
 #[case::platform(&["platform", "--help"])]
 #[case::platform_diff(&["platform", "diff", "--help"])]
 #[case::platform_apply(&["platform", "apply", "--help"])]

@@ -13,6 +13,8 @@ const DATABASE: &str = "/api/v1/namespaces/database";
 const DENY: &str = "/apis/networking.k8s.io/v1/namespaces/database/networkpolicies/default-deny-ingress";
 const REDIS: &str = "/apis/networking.k8s.io/v1/namespaces/database/networkpolicies/allow-tenants-to-redis";
 const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+const ROLES_ADMIN: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles/ai-agents-platform-admin";
+const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
 
 fn standard() -> Vec<Manifest> {
     render_platform(&Platform::default(), &Templates::embedded_platform()).unwrap()
@@ -97,7 +99,7 @@ async fn a_diff_says_what_would_be_created_and_whom_it_isolates_and_writes_nothi
     pod(&server, "postgresql-0", "ai-agents-postgresql");
     pod(&server, "backup-0", "backup");
     let difference = diff(&server, &standard()).await.unwrap();
-    assert_eq!(difference.objects.len(), 6);
+    assert_eq!(difference.objects.len(), 18);
     assert!(difference.objects.iter().all(|it| it.state == State::Create));
     assert!(
         difference.pods.iter().all(PodIngress::becomes_isolated),
@@ -117,16 +119,14 @@ async fn the_second_apply_writes_nothing_and_then_there_is_no_difference() {
     let server = server().await;
     assert_eq!(
         apply(&server, &standard()).await.unwrap().to_string(),
-        "6 created"
+        "18 created"
     );
     let writes = server.writes();
-    assert!(
-        writes[0].ends_with("clusterroles/ai-agents-platform-admin") || writes[0].contains("networkpolicies")
-    );
-    assert!(writes[5].ends_with("clusterrolebindings/ai-agents-platform-admin-binding"));
+    assert!(writes[..11].iter().all(|write| !write.contains("binding")));
+    assert!(writes[11..].iter().all(|write| write.contains("binding")));
     assert_eq!(
         apply(&server, &standard()).await.unwrap().to_string(),
-        "6 unchanged"
+        "18 unchanged"
     );
     assert!(diff(&server, &standard()).await.unwrap().is_same());
     assert_eq!(server.writes(), Vec::<String>::new());
@@ -209,7 +209,7 @@ async fn overrides_are_planted_and_taken_back() {
         ("networkpolicy-database-allow-tenants-to-redis.delete", ""),
     ]);
     let applied = apply(&server, &planted).await.unwrap();
-    assert_eq!(applied.to_string(), "1 created, 5 unchanged, 1 pruned");
+    assert_eq!(applied.to_string(), "1 created, 17 unchanged, 1 pruned");
     assert!(!server.has(REDIS) && server.has(&format!("{ROLES}/extra")));
     let difference = diff(&server, &standard()).await.unwrap();
     assert_eq!(
@@ -220,7 +220,7 @@ async fn overrides_are_planted_and_taken_back() {
         ]
     );
     let applied = apply(&server, &standard()).await.unwrap();
-    assert_eq!(applied.to_string(), "1 created, 5 unchanged, 1 pruned");
+    assert_eq!(applied.to_string(), "1 created, 17 unchanged, 1 pruned");
     assert!(server.has(REDIS) && !server.has(&format!("{ROLES}/extra")));
 }
 
@@ -271,7 +271,7 @@ async fn what_is_not_ours_is_never_pruned(
     );
     assert_eq!(
         apply(&server, &standard()).await.unwrap().to_string(),
-        "6 created"
+        "18 created"
     );
     assert!(server.has(&theirs));
 }
@@ -311,7 +311,7 @@ async fn an_object_of_the_same_name_that_is_not_ours_is_refused_until_forced() {
         ..ApplyOptions::default()
     };
     let applied = apply_with(&server, &standard(), &force).await.unwrap();
-    assert_eq!(applied.to_string(), "5 created, 1 changed");
+    assert_eq!(applied.to_string(), "17 created, 1 changed");
 }
 
 #[rstest]
@@ -345,13 +345,69 @@ async fn without_the_shared_services_namespace_nothing_is_made(
 }
 
 #[tokio::test]
+async fn a_server_of_before_admission_policies_gets_all_else_and_says_what_it_lacks() {
+    let server = server().await;
+    server.state().has_no_admission_policies = true;
+    let applied = apply(&server, &standard()).await.unwrap();
+    assert_eq!(applied.to_string(), "6 created, 12 skipped");
+    assert!(
+        server.has(ROLES_ADMIN)
+            && !server.has(&format!(
+                "{ADMISSION}/validatingadmissionpolicies/ai-agents-namespaces"
+            ))
+    );
+    let difference = diff(&server, &standard()).await.unwrap();
+    assert!(difference.is_same(), "{difference}");
+    let text = difference.to_string();
+    let why = "skip     ValidatingAdmissionPolicy ai-agents-namespaces\n         this server has no validatingadmissionpolicies in admissionregistration.k8s.io/v1: Kubernetes has them since 1.30";
+    assert!(text.contains(why), "{text}");
+}
+
+#[tokio::test]
+async fn whether_a_server_has_admission_policies_is_not_guessed_where_it_does_not_say() {
+    let server = server().await;
+    let refusal = status(403, "Forbidden", "User \"me\" cannot get path");
+    server.script("GET", ADMISSION, 1, 403, refusal);
+    let error = apply(&server, &standard()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "ask which kinds the server has in admissionregistration.k8s.io/v1"
+    );
+    assert_eq!(server.writes(), Vec::<String>::new());
+}
+
+#[rstest]
+#[case::by_a_setting(|settings: &mut Platform| settings.admission.services = false, None)]
+#[case::by_an_override(|_: &mut Platform| {}, Some(["validatingadmissionpolicy-services.delete", "validatingadmissionpolicybinding-services.delete"]))]
+#[tokio::test]
+async fn an_admission_policy_that_is_turned_off_is_pruned(
+    #[case] change: fn(&mut Platform),
+    #[case] deleted: Option<[&str; 2]>,
+) {
+    let server = server().await;
+    apply(&server, &standard()).await.unwrap();
+    let mut settings = Platform::default();
+    change(&mut settings);
+    let wanted = match deleted {
+        Some(files) => changed(&files.map(|file| (file, ""))),
+        None => render_platform(&settings, &Templates::embedded_platform()).unwrap(),
+    };
+    let applied = apply(&server, &wanted).await.unwrap();
+    assert_eq!(applied.to_string(), "16 unchanged, 2 pruned");
+    let policy = |name: &str| format!("{ADMISSION}/validatingadmissionpolicies/ai-agents-{name}");
+    let binding = |name: &str| format!("{ADMISSION}/validatingadmissionpolicybindings/ai-agents-{name}");
+    assert!(!server.has(&policy("services")) && !server.has(&binding("services")));
+    assert!(server.has(&policy("namespaces")) && server.has(&binding("namespaces")));
+}
+
+#[tokio::test]
 async fn a_tenants_objects_are_none_of_the_platforms() {
     let server = server().await;
     apply(&server, &standard()).await.unwrap();
     let requests = server.state().requests.clone();
     assert!(requests.contains(&format!("GET {ROLES}")), "{requests:#?}");
     let asked = server.state().selectors.clone();
-    assert_eq!(asked, ["managed-by=ai-agents-platform,!tenant"; 3]);
+    assert_eq!(asked, ["managed-by=ai-agents-platform,!tenant"; 5]);
 }
 
 #[tokio::test]

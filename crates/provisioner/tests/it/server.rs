@@ -2,27 +2,70 @@
 //! server-side, fills in the status that controllers would, and answers otherwise where a test says so. It remembers
 //! every request.
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use futures::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use provisioner::{ConnectOptions, connect};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::net::TcpListener;
+use tokio::sync::{OnceCell, oneshot};
 
 /// An answer that a test wants instead of the usual one.
 struct Script {
     method: &'static str,
     path: String,
     times: usize,
-    status: u16,
-    body: Value,
+    reply: Reply,
+}
+
+/// How a request is answered.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    /// With this code and document.
+    Json(u16, Value),
+    /// With a line of text, and when to ask again, in seconds: as the API server does before it looks at a request.
+    Text(u16, &'static str, Option<u32>),
+    /// Not at all.
+    Silence,
+    /// The connection is closed instead, and nothing is done.
+    Reset,
+    /// Everything is done, and then the connection is closed.
+    Lost,
+    /// The connection is closed in the middle of this document, whatever it is about.
+    Half,
+}
+
+/// Where a request is held until the test lets it go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// Before anything is done about it.
+    Before,
+    /// When all is done, and nothing is answered.
+    After,
+}
+
+struct Gate {
+    hold: Hold,
+    left: usize,
+    arrived: oneshot::Sender<()>,
+    released: oneshot::Receiver<()>,
+}
+
+/// A request that will be held, or is.
+pub(crate) struct Held {
+    /// Comes when it is held.
+    pub(crate) arrived: oneshot::Receiver<()>,
+    /// Lets it go on, when it is dropped as well.
+    pub(crate) release: oneshot::Sender<()>,
 }
 
 #[derive(Default)]
@@ -34,6 +77,9 @@ pub(crate) struct State {
     pub(crate) credentials: Vec<String>,
     /// Requests that took fields from others.
     pub(crate) forced: usize,
+    /// What was asked for behind the path, of every request.
+    pub(crate) queries: Vec<String>,
+    gate: Option<Gate>,
     /// By which labels objects were looked for.
     pub(crate) selectors: Vec<String>,
     /// What was applied last, by path.
@@ -42,6 +88,8 @@ pub(crate) struct State {
     version: u64,
     /// Objects that a deletion does not remove at once, by a part of their path.
     pub(crate) sticky: Vec<String>,
+    /// It is one of before 1.30.
+    pub(crate) has_no_admission_policies: bool,
     /// Quotas get no status.
     pub(crate) quota_controller_is_down: bool,
     /// Deployments get this status instead of a complete one.
@@ -58,6 +106,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
     directory: tempfile::TempDir,
+    /// Made when it is first asked for: reading the system's certificates takes a while.
+    client: OnceCell<kube::Client>,
 }
 
 impl Server {
@@ -79,7 +129,20 @@ impl Server {
             address,
             state,
             directory: tempfile::tempdir().unwrap(),
+            client: OnceCell::new(),
         }
+    }
+
+    /// Another one, which has the same objects.
+    pub(crate) async fn like(other: &Self) -> Self {
+        let server = Self::start().await;
+        {
+            let (mut state, other) = (server.state(), other.state());
+            state.objects = other.objects.clone();
+            state.applied = other.applied.clone();
+            state.version = other.version;
+        }
+        server
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -104,18 +167,46 @@ impl Server {
             kubeconfig: Some(self.kubeconfig()),
             context: None,
         };
-        connect(&options).await.unwrap().client
+        let made = self
+            .client
+            .get_or_init(async || connect(&options).await.unwrap().client);
+        made.await.clone()
     }
 
     /// Answers requests of this method whose path has this end otherwise, so many times. [`SILENCE`] does not answer at all.
     pub(crate) fn script(&self, method: &'static str, path: &str, times: usize, status: u16, body: Value) {
+        let reply = if status == SILENCE {
+            Reply::Silence
+        } else {
+            Reply::Json(status, body)
+        };
+        self.reply(method, path, times, reply);
+    }
+
+    /// The same for any reply; an empty method is every method.
+    pub(crate) fn reply(&self, method: &'static str, path: &str, times: usize, reply: Reply) {
         self.state().scripts.push(Script {
             method,
             path: path.to_owned(),
             times,
-            status,
-            body,
+            reply,
         });
+    }
+
+    /// Lets so many requests pass, from now on, and holds the next.
+    pub(crate) fn hold(&self, hold: Hold, left: usize) -> Held {
+        let (arrived, was_held) = oneshot::channel();
+        let (release, released) = oneshot::channel();
+        self.state().gate = Some(Gate {
+            hold,
+            left,
+            arrived,
+            released,
+        });
+        Held {
+            arrived: was_held,
+            release,
+        }
     }
 
     pub(crate) fn put(&self, path: &str, object: Value) {
@@ -131,6 +222,30 @@ impl Server {
             .collect()
     }
 
+    /// All objects, without what differs each time: who they are, when they were written, and values that were generated.
+    pub(crate) fn objects(&self) -> BTreeMap<String, Value> {
+        let mut objects = self.state().objects.clone();
+        for object in objects.values_mut() {
+            let metadata = object["metadata"].as_object_mut().unwrap();
+            metadata.remove("uid");
+            metadata.remove("resourceVersion");
+            let entries = metadata.get_mut("managedFields").and_then(Value::as_array_mut);
+            for entry in entries.into_iter().flatten() {
+                entry.as_object_mut().unwrap().remove("time");
+            }
+            if object["kind"] == "Secret" {
+                let keys: Vec<String> = object["data"]
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .map(|(key, _)| key.clone())
+                    .collect();
+                object["data"] = json!(keys);
+            }
+        }
+        objects
+    }
+
     pub(crate) fn has(&self, path: &str) -> bool {
         self.state().objects.contains_key(path)
     }
@@ -144,37 +259,79 @@ pub(crate) fn status(code: u16, reason: &str, message: &str) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message})
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    state: Arc<Mutex<State>>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> io::Result<Response<Body>> {
     let credentials = request
         .headers()
         .get("authorization")
         .and_then(|value| value.to_str().ok());
     let credentials = credentials.unwrap_or_default().to_owned();
-    state.lock().unwrap().credentials.push(credentials);
+    let gate = {
+        let mut state = state.lock().unwrap();
+        state.credentials.push(credentials);
+        state.gate_for_this()
+    };
     let method = request.method().to_string();
     let uri = request.uri().clone();
-    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let body = request.into_body().collect().await;
+    // Whoever asked was killed.
+    let body = body.map_err(io::Error::other)?.to_bytes();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let (code, body) =
-        state
-            .lock()
-            .unwrap()
-            .respond(&method, uri.path(), uri.query().unwrap_or_default(), &body);
-    if code == SILENCE {
-        std::future::pending::<()>().await;
-    }
-    let response = Response::builder()
-        .status(code)
-        .header("content-type", "application/json");
-    // What is no JSON document: a log.
-    let text = match body {
-        Value::String(text) => text,
-        document => document.to_string(),
+    let hold = gate.as_ref().map(|gate| gate.hold);
+    let held = async || {
+        if let Some(gate) = gate {
+            let _ = gate.arrived.send(());
+            let _ = gate.released.await;
+        }
     };
-    Ok(response.body(Full::from(text)).unwrap())
+    let respond = || {
+        let query = uri.query().unwrap_or_default();
+        let mut state = state.lock().unwrap();
+        state.queries.push(query.to_owned());
+        state.respond(&method, uri.path(), query, &body)
+    };
+    let reply = match hold {
+        None => respond(),
+        Some(Hold::Before) => {
+            held().await;
+            respond()
+        }
+        Some(Hold::After) => {
+            let reply = respond();
+            held().await;
+            reply
+        }
+    };
+    send(reply).await
+}
+
+async fn send(reply: Reply) -> io::Result<Response<Body>> {
+    let whole = |text: String| Full::from(text).map_err(|never| match never {}).boxed_unsync();
+    let json = || Response::builder().header("content-type", "application/json");
+    match reply {
+        // What is no JSON document: a log.
+        Reply::Json(code, Value::String(text)) => Ok(json().status(code).body(whole(text)).unwrap()),
+        Reply::Json(code, body) => Ok(json().status(code).body(whole(body.to_string())).unwrap()),
+        Reply::Text(code, text, retry_after) => {
+            let response = Response::builder()
+                .status(code)
+                .header("content-type", "text/plain; charset=utf-8");
+            let response = match retry_after {
+                Some(seconds) => response.header("retry-after", seconds),
+                None => response,
+            };
+            Ok(response.body(whole(format!("{text}\n"))).unwrap())
+        }
+        Reply::Silence => std::future::pending().await,
+        Reply::Reset | Reply::Lost => Err(io::Error::other("the connection is closed")),
+        Reply::Half => {
+            let half = Ok(Frame::data(Bytes::from_static(br#"{"kind":"List","apiVer"#)));
+            let cut = Err(io::Error::other("the connection is closed"));
+            let body = StreamBody::new(stream::iter([half, cut]));
+            Ok(json().status(200).body(body.boxed_unsync()).unwrap())
+        }
+    }
 }
 
 /// The few characters that a selector has encoded.
@@ -195,45 +352,113 @@ fn selects(selector: &str, labels: &Value) -> bool {
     })
 }
 
+/// Whether the object is in the list over all namespaces that this path is of: `/apis/apps/v1/deployments`.
+fn is_one_of(object: &str, path: &str) -> bool {
+    let Some((group, plural)) = path.rsplit_once('/') else {
+        return false;
+    };
+    let namespaced = object.strip_prefix(&format!("{group}/namespaces/"));
+    let parts: Vec<&str> = namespaced.into_iter().flat_map(|rest| rest.split('/')).collect();
+    matches!(parts.as_slice(), [_, of, _] if *of == plural)
+}
+
 /// Whether a field that is applied has another value by now.
 fn edited(existing: Option<&Value>, body: &Value) -> bool {
     let mut fields = body.as_object().into_iter().flatten();
     fields.any(|(name, value)| name != "metadata" && existing.is_some_and(|object| object[name] != *value))
 }
 
+/// What a body sets, as the server records it. (Of a list it is the whole list here.)
+fn fields(value: &Value) -> Value {
+    match value {
+        Value::Object(fields_of) if !fields_of.is_empty() => fields_of
+            .iter()
+            .map(|(name, value)| (format!("f:{name}"), fields(value)))
+            .collect(),
+        _ => json!({}),
+    }
+}
+
+fn fields_of_object(body: &Value) -> Value {
+    let mut body = body.clone();
+    let object = body.as_object_mut().unwrap();
+    object.retain(|name, _| name != "apiVersion" && name != "kind");
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|name, _| name != "name" && name != "namespace");
+    }
+    fields(&body)
+}
+
 impl State {
-    fn respond(&mut self, method: &str, path: &str, query: &str, body: &Value) -> (u16, Value) {
-        let dry = if query.contains("dryRun=All") {
-            " (dry run)"
-        } else {
-            ""
-        };
-        self.requests.push(format!("{method} {path}{dry}"));
+    fn gate_for_this(&mut self) -> Option<Gate> {
+        let gate = self.gate.as_mut()?;
+        if gate.left == 0 {
+            return self.gate.take();
+        }
+        gate.left -= 1;
+        None
+    }
+
+    fn respond(&mut self, method: &str, path: &str, query: &str, body: &Value) -> Reply {
+        let dry = query.contains("dryRun=All");
+        let marked = if dry { " (dry run)" } else { "" };
+        self.requests.push(format!("{method} {path}{marked}"));
         self.forced += usize::from(query.contains("force=true"));
-        let scripted = self
-            .scripts
-            .iter_mut()
-            .find(|it| it.times > 0 && it.method == method && path.ends_with(&it.path));
+        let scripted = self.scripts.iter_mut().find(|it| {
+            it.times > 0 && (it.method.is_empty() || it.method == method) && path.ends_with(&it.path)
+        });
         if let Some(script) = scripted {
             script.times -= 1;
-            return (script.status, script.body.clone());
+            let reply = script.reply.clone();
+            if matches!(reply, Reply::Lost) {
+                self.usual(method, path, query, body);
+            }
+            return reply;
         }
-        match method {
+        self.usual(method, path, query, body)
+    }
+
+    fn usual(&mut self, method: &str, path: &str, query: &str, body: &Value) -> Reply {
+        let dry = query.contains("dryRun=All");
+        if let Some(refusal) = self.refused_by_the_namespace(method, path, body) {
+            return refusal;
+        }
+        let (code, body) = match method {
             "POST" if path.ends_with("/selfsubjectaccessreviews") => self.review(body),
             "POST" if path.ends_with("/selfsubjectreviews") => (
                 201,
                 json!({"metadata": {}, "status": {"userInfo": {"username": "jane"}}}),
             ),
-            "POST" => self.create(path, body),
+            "POST" => self.create(path, query, body),
             "PATCH" if body["kind"].is_null() => self.merge(path, body),
-            "PATCH" => {
-                let force = query.contains("force=true");
-                self.apply(path, !dry.is_empty(), force, body)
-            }
-            "DELETE" => self.delete(path),
+            "PATCH" => self.apply(path, dry, query.contains("force=true"), body),
+            "DELETE" => self.delete(path, body),
             "GET" => self.get(path, query),
             _ => (405, status(405, "MethodNotAllowed", "not here")),
+        };
+        Reply::Json(code, body)
+    }
+
+    /// Nothing is made in a namespace that does not exist, or is being deleted.
+    fn refused_by_the_namespace(&self, method: &str, path: &str, body: &Value) -> Option<Reply> {
+        let makes = method == "POST" || (method == "PATCH" && !body["kind"].is_null());
+        let (_, inside) = path.split_once("/namespaces/")?;
+        let (name, _) = inside.split_once('/')?;
+        if !makes || self.objects.contains_key(path) {
+            return None;
         }
+        let Some(namespace) = self.objects.get(&format!("/api/v1/namespaces/{name}")) else {
+            let mut missing = status(404, "NotFound", &format!("namespaces {name:?} not found"));
+            missing["details"] = json!({"name": name, "kind": "namespaces"});
+            return Some(Reply::Json(404, missing));
+        };
+        if namespace["metadata"]["deletionTimestamp"].is_null() {
+            return None;
+        }
+        let why = format!("unable to create new content in namespace {name} because it is being terminated");
+        let mut ending = status(403, "Forbidden", &why);
+        ending["details"] = json!({"causes": [{"reason": "NamespaceTerminating", "message": why}]});
+        Some(Reply::Json(403, ending))
     }
 
     /// Whether they may; all is allowed that is not forbidden.
@@ -268,6 +493,19 @@ impl State {
         if let Some(object) = self.objects.get(path) {
             return (200, object.clone());
         }
+        if path == "/apis/admissionregistration.k8s.io/v1" {
+            return (200, self.admission_resources());
+        }
+        if self.has_no_admission_policies && path.contains("/validatingadmissionpolic") {
+            return (
+                404,
+                status(
+                    404,
+                    "NotFound",
+                    "the server could not find the requested resource",
+                ),
+            );
+        }
         // Collections have even places in /api/v1/namespaces/x/pods, objects odd ones.
         let place = path
             .trim_start_matches("/apis/")
@@ -291,7 +529,9 @@ impl State {
         let items: Vec<&Value> = self
             .objects
             .iter()
-            .filter(|(key, _)| key.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/')))
+            .filter(|(key, _)| {
+                key.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/')) || is_one_of(key, path)
+            })
             .map(|(_, object)| object)
             .filter(|object| selects(&selector, &object["metadata"]["labels"]))
             .collect();
@@ -301,20 +541,44 @@ impl State {
         )
     }
 
-    fn create(&mut self, path: &str, body: &Value) -> (u16, Value) {
+    /// The discovery document of admission.
+    fn admission_resources(&self) -> Value {
+        let policies = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
+        let mut kinds = vec!["ValidatingWebhookConfiguration"];
+        if !self.has_no_admission_policies {
+            kinds.extend(policies);
+        }
+        let resources: Vec<Value> = kinds
+            .into_iter()
+            .map(|kind| {
+                let plural = format!("{}s", kind.to_lowercase()).replace("policys", "policies");
+                json!({"name": plural, "singularName": "", "kind": kind, "namespaced": false, "verbs": ["get", "list", "patch"]})
+            })
+            .collect();
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "admissionregistration.k8s.io/v1", "resources": resources})
+    }
+
+    fn create(&mut self, path: &str, query: &str, body: &Value) -> (u16, Value) {
         let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap());
         if self.objects.contains_key(&path) {
             return (409, status(409, "AlreadyExists", "already exists"));
         }
         let mut object = body.clone();
-        object["metadata"]["managedFields"] =
-            json!([{"manager": "ai-agents-provisioner", "operation": "Update"}]);
+        let manager = query
+            .split('&')
+            .find_map(|part| part.strip_prefix("fieldManager="));
+        object["metadata"]["managedFields"] = json!([{
+            "manager": manager.unwrap_or("unknown"), "operation": "Update", "apiVersion": body["apiVersion"],
+            "fieldsType": "FieldsV1", "fieldsV1": fields_of_object(body),
+        }]);
         (201, self.store(&path, object))
     }
 
     /// Of a merge only what is written about managers, and data.
     fn merge(&mut self, path: &str, body: &Value) -> (u16, Value) {
-        let mut object = self.objects[path].clone();
+        let Some(mut object) = self.objects.get(path).cloned() else {
+            return (404, status(404, "NotFound", "not found"));
+        };
         if object["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"] {
             return (409, status(409, "Conflict", "the object has been modified"));
         }
@@ -340,8 +604,10 @@ impl State {
         let mut object = body.clone();
         let metadata = &mut object["metadata"];
         let time = format!("2026-01-01T00:00:{:02}Z", self.requests.len() % 60);
-        metadata["managedFields"] =
-            json!([{"manager": "ai-agents-provisioner", "operation": "Apply", "time": time}]);
+        metadata["managedFields"] = json!([{
+            "manager": "ai-agents-provisioner", "operation": "Apply", "apiVersion": body["apiVersion"], "time": time,
+            "fieldsType": "FieldsV1", "fieldsV1": fields_of_object(body),
+        }]);
         match existing {
             None if dry => {
                 metadata["uid"] = json!("dry");
@@ -420,10 +686,17 @@ impl State {
         object
     }
 
-    fn delete(&mut self, path: &str) -> (u16, Value) {
+    fn delete(&mut self, path: &str, options: &Value) -> (u16, Value) {
         let Some(object) = self.objects.get_mut(path) else {
             return (404, status(404, "NotFound", "not found"));
         };
+        let uid = &options["preconditions"]["uid"];
+        if !uid.is_null() && *uid != object["metadata"]["uid"] {
+            return (
+                409,
+                status(409, "Conflict", "the UID in the precondition does not match"),
+            );
+        }
         if self.sticky.iter().any(|part| path.contains(part.as_str())) {
             object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
             return (200, object.clone());
@@ -433,6 +706,8 @@ impl State {
         self.objects.retain(|key, _| {
             !(key.starts_with(&inside) || key.contains(&format!("{}/", path.replace("/api/v1", ""))))
         });
+        let left = &self.objects;
+        self.applied.retain(|key, _| left.contains_key(key));
         (200, gone)
     }
 }

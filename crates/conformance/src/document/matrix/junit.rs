@@ -101,7 +101,7 @@ fn case(matrix: &Matrix, row: &Row) -> TestCase {
     };
     let head = [
         format!("breaks: {}", row.planned.breaks),
-        format!("expected: {}", row.planned.expected),
+        format!("expected: {}{}", row.planned.expected, super::at_second(row)),
     ];
     case.set_system_out(&safe(
         &head.into_iter().chain(told).collect::<Vec<_>>().join("\n"),

@@ -62,7 +62,7 @@ fn cell(row: &Row, id: &str) -> String {
 
 fn standing(row: &Row) -> String {
     match row.standing() {
-        Standing::Exact => "exact".to_owned(),
+        Standing::Exact => format!("exact{}", super::at_second(row)),
         Standing::Differs(differences) => {
             let told: Vec<String> = differences
                 .iter()
