@@ -87,6 +87,7 @@ const TENANT: &[(&str, &str)] = embedded!("templates/tenant":
     "61-deployment-api",
     "62-deployment-worker",
     "63-ingress",
+    "64-horizontalpodautoscaler-worker",
 );
 
 const PLATFORM: &[(&str, &str)] = embedded!("templates/platform":
