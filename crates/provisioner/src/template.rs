@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case::last("extra.yaml.hbs", 17)]
+    #[case::last("extra.yaml.hbs", 18)]
     #[case::numbered("15-extra.yaml.hbs", 1)]
     fn a_template_is_added(#[case] file: &str, #[case] place: usize) {
         assert_eq!(changed(&[file]).unwrap().names()[place], "extra");
