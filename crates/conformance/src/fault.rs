@@ -435,7 +435,7 @@ fn fill(fault: &mut Fault, mut parts: Parts) -> Result<bool, SettingsError> {
         plants = true;
     }
     if let Some(files) = parts.remove("by-hand") {
-        fault.by_hand = ByHand::read(files, &fault.tenants)?;
+        fault.by_hand = ByHand::read(&files, &fault.tenants)?;
         plants = true;
     }
     if let Some(files) = parts.remove("beside") {

@@ -4,7 +4,11 @@
 //! so no pod of the tenant ever runs without them. (A namespace that is deleted with pods in it may lose its policies first:
 //! CVE-2024-7598.)
 
+mod held;
+mod inventory;
 mod workloads;
+
+pub use inventory::{DnsEntry, Inventory, inventory};
 
 use crate::calls::{CallError, Calls};
 use crate::manifest::ObjectRef;
@@ -18,6 +22,9 @@ use kube::{Api, Client};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use workloads::Workloads;
+
+/// How often it is looked at what keeps a namespace.
+const EXPLAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// How to delete.
 #[derive(Debug, Clone)]
@@ -194,6 +201,8 @@ async fn until_gone(
 ) -> Result<(), DeleteError> {
     let api: Api<Namespace> = Api::all(client.clone());
     let mut told = Vec::new();
+    let mut explain_at = Instant::now() + EXPLAIN_EVERY;
+    let mut explained = Vec::new();
     loop {
         let live = calls
             .make(format!("get Namespace {namespace}"), || api.get_opt(namespace))
@@ -202,12 +211,19 @@ async fn until_gone(
             return Ok(());
         };
         if Instant::now() > calls.deadline() {
-            let remaining = remaining(&live);
+            let remaining = [held::objects(client, &live).await, remaining(&live)].concat();
             return Err(DeleteError::NamespaceStays {
                 namespace: namespace.to_owned(),
                 waited: started.elapsed(),
                 remaining,
             });
+        }
+        if Instant::now() > explain_at {
+            let held = held::objects(client, &live).await;
+            let new = held.iter().filter(|line| !explained.contains(*line));
+            new.for_each(|line| calls.progress.step(&Step::Note(format!("held up by {line}"))));
+            explained = held;
+            explain_at = Instant::now() + EXPLAIN_EVERY;
         }
         let now = vec![ObjectRef {
             kind: "Namespace".to_owned(),
@@ -238,7 +254,9 @@ fn remaining(namespace: &Namespace) -> Vec<String> {
             )
         })
         .collect();
-    let finalizers = namespace.metadata.finalizers.iter().flatten();
-    lines.extend(finalizers.map(|finalizer| format!("finalizer {finalizer} on the namespace itself")));
+    let finalizers = namespace.metadata.finalizers.as_deref().unwrap_or_default();
+    if !finalizers.is_empty() {
+        lines.push(format!("the namespace itself: {}", held::describe(finalizers)));
+    }
     lines
 }

@@ -4,7 +4,7 @@
 
 use crate::names::Ipv4Range;
 use crate::quantity::Quantity;
-use crate::tenant::{Egress, Ingress, Tenant, Workload, WorkloadSize};
+use crate::tenant::{Egress, Ingress, Tenant, WorkloadSize};
 
 /// A tenant has 1 to 3 workers.
 const MOST_WORKERS: u16 = 3;
@@ -31,6 +31,7 @@ pub(crate) fn check(tenant: &Tenant) -> Result<(), InvalidTenant> {
     requests_within_limits("worker.size", &tenant.worker.size)?;
     replicas_allowed("api.replicas", tenant.api.replicas, u16::MAX, "at least 1")?;
     replicas_allowed("worker.replicas", tenant.worker.replicas, MOST_WORKERS, "1 to 3")?;
+    let workers = workers(tenant)?;
     host_has_a_class(&tenant.ingress)?;
     for (index, egress) in tenant.egress.iter().enumerate() {
         destination_is_allowed(index, egress)?;
@@ -63,15 +64,15 @@ pub(crate) fn check(tenant: &Tenant) -> Result<(), InvalidTenant> {
         ),
     ];
     for (field, hard, of, unit) in dimensions {
-        let needed = [&tenant.api, &tenant.worker]
+        let needed = [(tenant.api.replicas, &tenant.api), (workers, &tenant.worker)]
             .into_iter()
-            .map(|workload| pods_in_rollout(workload).saturating_mul(of(&workload.size).nanos()))
+            .map(|(replicas, workload)| pods_in_rollout(replicas).saturating_mul(of(&workload.size).nanos()))
             .fold(0, i128::saturating_add);
         if needed > hard.nanos() {
             return Err(too_small(field, hard.as_str(), &unit.show(needed)));
         }
     }
-    let pods = pods_in_rollout(&tenant.api) + pods_in_rollout(&tenant.worker);
+    let pods = pods_in_rollout(tenant.api.replicas) + pods_in_rollout(workers);
     if pods > i128::from(quota.pods) {
         return Err(too_small(
             "quota.pods",
@@ -86,8 +87,38 @@ pub(crate) fn check(tenant: &Tenant) -> Result<(), InvalidTenant> {
 type Dimension<'t> = (&'static str, &'t Quantity, fn(&WorkloadSize) -> &Quantity, Unit);
 
 /// The templates roll out with one pod more than wanted.
-fn pods_in_rollout(workload: &Workload) -> i128 {
-    i128::from(workload.replicas) + 1
+fn pods_in_rollout(replicas: u16) -> i128 {
+    i128::from(replicas) + 1
+}
+
+/// How many workers there may be.
+fn workers(tenant: &Tenant) -> Result<u16, InvalidTenant> {
+    let autoscaling = &tenant.autoscaling;
+    let (least, most) = (autoscaling.min_replicas, autoscaling.max_replicas);
+    if !autoscaling.enabled {
+        return Ok(tenant.worker.replicas);
+    }
+    replicas_allowed("autoscaling.maxReplicas", most, MOST_WORKERS, "1 to 3")?;
+    let invalid = |field: &str, value: String, problem, remedy| {
+        Err(InvalidTenant {
+            field: field.to_owned(),
+            value,
+            problem,
+            remedy,
+        })
+    };
+    if !(1..=most).contains(&least) {
+        let problem = format!("is not 1 to {most}, which maxReplicas is");
+        let remedy = "lower it, or raise maxReplicas";
+        return invalid("autoscaling.minReplicas", least.to_string(), problem, remedy);
+    }
+    let (aim, limit) = (&autoscaling.cpu, &tenant.worker.size.cpu_limit);
+    if aim.nanos() == 0 || aim >= limit {
+        let problem = format!("is not more than 0 and less than worker.size.cpuLimit {limit}");
+        let remedy = "aim at less than a worker may use, or there will never be another";
+        return invalid("autoscaling.cpu", aim.to_string(), problem, remedy);
+    }
+    Ok(most)
 }
 
 fn replicas_allowed(
@@ -241,6 +272,11 @@ mod tests {
     #[case::replicas(|t: &mut Tenant| t.api.replicas = 6, "quota.limitsCpu 4 is less than the 4500m")]
     #[case::memory(|t: &mut Tenant| t.worker.size.memory_limit = "4Gi".parse().unwrap(), "quota.limitsMemory 8Gi is less than the 10240Mi")]
     #[case::requests(|t: &mut Tenant| t.quota.requests_cpu = "200m".parse().unwrap(), "quota.requestsCpu 200m is less than the 300m")]
+    #[case::autoscaled_beyond_the_platform(|t: &mut Tenant| { t.autoscaling.enabled = true; t.autoscaling.max_replicas = 4; }, "autoscaling.maxReplicas 4 is not 1 to 3")]
+    #[case::autoscaled_upside_down(|t: &mut Tenant| { t.autoscaling.enabled = true; t.autoscaling.min_replicas = 3; t.autoscaling.max_replicas = 2; }, "autoscaling.minReplicas 3 is not 1 to 2")]
+    #[case::autoscaled_to_nothing(|t: &mut Tenant| { t.autoscaling.enabled = true; t.autoscaling.min_replicas = 0; }, "autoscaling.minReplicas 0 is not 1 to 3")]
+    #[case::autoscaled_never(|t: &mut Tenant| { t.autoscaling.enabled = true; t.autoscaling.cpu = "500m".parse().unwrap(); }, "autoscaling.cpu 500m is not more than 0 and less than worker.size.cpuLimit 500m")]
+    #[case::autoscaled_beyond_the_quota(|t: &mut Tenant| { t.autoscaling.enabled = true; t.quota.pods = 5; }, "quota.pods 5 is less than the 6 ")]
     #[case::pods(|t: &mut Tenant| t.quota.pods = 3, "quota.pods 3 is less than the 4 ")]
     #[case::host_without_class(|t: &mut Tenant| t.ingress.host = Some("hooks.example.com".parse().unwrap()), "ingress.host hooks.example.com is for an Ingress object")]
     #[case::metadata_service(|t: &mut Tenant| t.egress.push(egress("169.254.169.254/32", 80)), "egress[0].cidr 169.254.169.254/32 has addresses of 169.254.0.0/16")]

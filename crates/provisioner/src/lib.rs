@@ -42,7 +42,7 @@ pub use adopt::{AdoptError, adopt};
 pub use apply::{Applied, ApplyError, ApplyOptions, Conflict, apply};
 pub use calls::CallError;
 pub use cluster::{ConnectError, ConnectOptions, Connection, client_with_token, connect};
-pub use delete::{DeleteError, DeleteOptions, Deleted, delete};
+pub use delete::{DeleteError, DeleteOptions, Deleted, DnsEntry, Inventory, delete, inventory};
 pub use generate::{GenerateError, generate, remove_generated};
 pub use hardening::{Hardened, Hardening};
 pub use list::{Standing, list};

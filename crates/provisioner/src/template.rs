@@ -87,6 +87,7 @@ const TENANT: &[(&str, &str)] = embedded!("templates/tenant":
     "61-deployment-api",
     "62-deployment-worker",
     "63-ingress",
+    "64-horizontalpodautoscaler-worker",
 );
 
 const PLATFORM: &[(&str, &str)] = embedded!("templates/platform":
@@ -343,7 +344,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case::last("extra.yaml.hbs", 17)]
+    #[case::last("extra.yaml.hbs", 18)]
     #[case::numbered("15-extra.yaml.hbs", 1)]
     fn a_template_is_added(#[case] file: &str, #[case] place: usize) {
         assert_eq!(changed(&[file]).unwrap().names()[place], "extra");

@@ -44,6 +44,8 @@ pub struct Tenant {
     pub api: Workload,
     /// The worker.
     pub worker: Workload,
+    /// How many workers there are, by what they use.
+    pub autoscaling: Autoscaling,
     /// When nodes fetch images.
     pub image_pull_policy: ImagePullPolicy,
     /// The user and group that API and worker run as; root is not possible.
@@ -77,6 +79,7 @@ impl Tenant {
             container_defaults: WorkloadSize::container_defaults(),
             api: Workload::api(),
             worker: Workload::worker(),
+            autoscaling: Autoscaling::default(),
             image_pull_policy: ImagePullPolicy::default(),
             run_as_user: nobody(),
             shared_services: SharedServices::default(),
@@ -246,6 +249,31 @@ impl Workload {
             args: ["worker"].map(fixed).to_vec(),
             readiness_command: ["/enhancer", "worker", "--ready"].map(fixed).to_vec(),
             ..Self::api()
+        }
+    }
+}
+
+/// The HorizontalPodAutoscaler of the worker. Where it is on, the number of workers is its own, and `worker.replicas` is not used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Autoscaling {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// How many workers there are at least.
+    pub min_replicas: u16,
+    /// How many workers there are at most.
+    pub max_replicas: u16,
+    /// CPU of a worker, on average, that is aimed at: where they use more, there will be more of them.
+    pub cpu: Quantity,
+}
+
+impl Default for Autoscaling {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            min_replicas: 1,
+            max_replicas: 3,
+            cpu: fixed("400m"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The variables that templates may use: one table, from which rendering, its error messages and
 //! `docs/templates.md` derive. Values come out of validated types only.
 
-use crate::tenant::{Egress, Platform, SharedServices, Tenant};
+use crate::tenant::{Autoscaling, Egress, Platform, SharedServices, Tenant};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -69,6 +69,9 @@ pub static TENANT: &[Variable<Tenant>] = &[
     variable("WORKER_ARGS", "worker.args", "list: arguments of the worker; the image's own where empty", |t| json!(t.worker.args)),
     variable("WORKER_READINESS_COMMAND", "worker.readinessCommand", "list: what is run in the worker to see whether it is ready; no probe where empty", |t| json!(t.worker.readiness_command)),
     variable("WORKER_REPLICAS", "worker.replicas", "pods of the worker, 1 to 3", |t| json!(t.worker.replicas)),
+    variable("WORKER_MIN_REPLICAS", "autoscaling.minReplicas", "pods of the worker at least, where it is autoscaled; else empty", |t| autoscaled(t, |it| json!(it.min_replicas))),
+    variable("WORKER_MAX_REPLICAS", "autoscaling.maxReplicas", "pods of the worker at most, where it is autoscaled; else empty", |t| autoscaled(t, |it| json!(it.max_replicas))),
+    variable("WORKER_TARGET_CPU", "autoscaling.cpu", "CPU of a worker pod, on average, that the autoscaler aims at; empty where it is off", |t| autoscaled(t, |it| json!(it.cpu))),
     variable("WORKER_CPU_REQUEST", "worker.size.cpuRequest", "CPU request of a worker pod", |t| json!(t.worker.size.cpu_request)),
     variable("WORKER_CPU_LIMIT", "worker.size.cpuLimit", "CPU limit of a worker pod", |t| json!(t.worker.size.cpu_limit)),
     variable("WORKER_MEMORY_REQUEST", "worker.size.memoryRequest", "memory request of a worker pod", |t| json!(t.worker.size.memory_request)),
@@ -108,6 +111,14 @@ fn egress_rules(tenant: &Tenant) -> Value {
 /// A value that may be left out; `{{#if}}` takes an empty string for no.
 fn optional<T: Serialize>(value: Option<&T>) -> Value {
     value.map_or_else(|| json!(""), |value| json!(value))
+}
+
+fn autoscaled(tenant: &Tenant, value: fn(&Autoscaling) -> Value) -> Value {
+    if tenant.autoscaling.enabled {
+        value(&tenant.autoscaling)
+    } else {
+        json!("")
+    }
 }
 
 fn shared(platform: &Platform) -> &SharedServices {

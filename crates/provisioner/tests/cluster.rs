@@ -22,10 +22,13 @@ mod fleet;
 mod killed;
 #[path = "cluster/platform.rs"]
 mod platform;
+#[path = "cluster/preflight.rs"]
+mod preflight;
 #[path = "cluster/registration.rs"]
 mod registration;
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
@@ -443,7 +446,7 @@ async fn deletion_leaves_nothing_and_apply_waits_for_a_namespace_on_its_way_out(
     "          envFrom",
     "          command: [/probe, no-such-subcommand]\n          envFrom",
     Reason::Crash,
-    "exit code"
+    "last line of its log: "
 )]
 #[tokio::test]
 #[ignore = "needs a cluster: CONFORMANCE_TEST_CLUSTER"]
@@ -475,6 +478,63 @@ async fn what_is_not_ready_is_named_with_its_reason(
             .unwrap();
         assert_eq!(missing.reason, reason, "{not_ready}");
         assert!(missing.detail.contains(message), "{not_ready}");
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: CONFORMANCE_TEST_CLUSTER"]
+async fn what_an_autoscaler_decided_is_not_taken_back() {
+    with_tenant("scaled", async |mut case| {
+        case.tenant.autoscaling.enabled = true;
+        let manifests = case.manifests();
+        case.apply(&manifests, until_ready()).await.unwrap();
+        let deployments: Api<Deployment> = Api::namespaced(case.client.clone(), &case.namespace());
+        // As the autoscaler does: by the subresource that it writes.
+        let two = Patch::Merge(json!({"spec": {"replicas": 2}}));
+        let parameters = PatchParams::default();
+        deployments
+            .patch_scale("ai-agents-worker", &parameters, &two)
+            .await
+            .unwrap();
+        let again = case.apply(&manifests, until_ready()).await.unwrap();
+        assert_eq!(again.to_string(), format!("{} unchanged", manifests.len()));
+        let scale = deployments.get_scale("ai-agents-worker").await.unwrap();
+        assert_eq!(scale.spec.unwrap().replicas, Some(2));
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: CONFORMANCE_TEST_CLUSTER"]
+async fn an_object_that_a_finalizer_holds_is_named_with_who_takes_it_away() {
+    with_tenant("held", async |mut case| {
+        without_workloads(&mut case);
+        case.apply(&case.manifests(), ApplyOptions::default())
+            .await
+            .unwrap();
+        let settings: Api<ConfigMap> = Api::namespaced(case.client.clone(), &case.namespace());
+        let held =
+            serde_json::from_value(json!({"metadata": {"name": "keep", "finalizers": ["example.org/hold"]}}));
+        settings
+            .create(&PostParams::default(), &held.unwrap())
+            .await
+            .unwrap();
+        let options = DeleteOptions {
+            deadline: Duration::from_secs(10),
+        };
+        let error = delete(&case.client, &case.tenant.id, &options, &Silent).await;
+        let released = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        settings
+            .patch("keep", &PatchParams::default(), &released)
+            .await
+            .unwrap();
+        let error = error.unwrap_err().to_string();
+        let line = format!(
+            "ConfigMap keep in {}: finalizer example.org/hold (taken away by the controller of example.org)",
+            case.namespace()
+        );
+        assert!(error.contains(&line), "{error}");
     })
     .await;
 }

@@ -28,7 +28,7 @@ impl ByHand {
     /// # Errors
     /// A file that is no object, or one that would not be in a tenant of the fault.
     pub(super) fn read(
-        files: Vec<(PathBuf, String)>,
+        files: &[(PathBuf, String)],
         tenants: &[TenantId; 2],
     ) -> Result<ByHand, SettingsError> {
         let objects = files.iter().map(|(path, text)| object(path, text, tenants));

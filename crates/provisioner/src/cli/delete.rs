@@ -7,7 +7,8 @@ use std::time::Duration;
 /// Delete a tenant's namespace with everything in it, and its generated files.
 ///
 /// Workloads go first; the namespace and with it the network policies only when no pod is left. A namespace that is not ours is
-/// refused. DNS entries are not touched; nor, without --purge-data, is what PostgreSQL and Redis hold of the tenant.
+/// refused. What goes and what stays is said first, and asked for on a terminal. DNS entries that lead to the tenant are named, not
+/// touched; nor, without --purge-data, is what PostgreSQL and Redis hold of the tenant.
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
     #[command(flatten)]

@@ -6,8 +6,8 @@ use crate::console::{self, Log};
 use crate::failure::Failure;
 use provisioner::fleet::Selection;
 use provisioner::{
-    Connection, DeleteError, DeleteOptions, Ownership, Tenant, delete, ownership, registration,
-    remove_generated,
+    Connection, DeleteError, DeleteOptions, DnsEntry, Inventory, Ownership, Tenant, delete, inventory,
+    ownership, registration, remove_generated,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -28,19 +28,90 @@ pub(super) async fn run(args: DeleteArgs) -> Result<(), Failure> {
     }
     let connection = open(args.cluster).await?;
     let existing = existing(&connection, &tenants).await?;
-    if !args.yes && (args.purge_data || !existing.is_empty()) {
-        let asked = if args.purge_data { &tenants } else { &existing };
-        confirm(&connection, asked, args.purge_data)?;
-    }
     let removal = Removal {
         generated: &args.generated.generated,
         purge_data: args.purge_data,
         timeout: args.timeout,
     };
+    let mut goings = Vec::new();
     for tenant in tenants {
-        delete_one(&connection, tenant, &removal).await?;
+        goings.push(Going::of(&connection, tenant, &existing).await?);
+    }
+    let plan: Vec<String> = goings.iter().flat_map(|going| going.plan(&removal)).collect();
+    if !args.yes && (args.purge_data || !existing.is_empty()) {
+        let asked: Vec<&Tenant> = if args.purge_data {
+            goings.iter().map(|going| going.tenant).collect()
+        } else {
+            existing
+        };
+        confirm(&connection, &asked, &plan, args.purge_data)?;
+    } else {
+        plan.iter().for_each(|line| tracing::info!("{line}"));
+    }
+    for going in &goings {
+        delete_one(&connection, going, &removal).await?;
     }
     Ok(())
+}
+
+/// A tenant that is deleted, and what was there before.
+struct Going<'t> {
+    tenant: &'t Tenant,
+    inventory: Option<Inventory>,
+}
+
+impl<'t> Going<'t> {
+    async fn of(connection: &Connection, tenant: &'t Tenant, existing: &[&Tenant]) -> Result<Self, Failure> {
+        let exists = existing.iter().any(|it| it.id == tenant.id);
+        let inventory = match exists {
+            true => Some(inventory(&connection.client, &tenant.id).await?),
+            false => None,
+        };
+        Ok(Self { tenant, inventory })
+    }
+
+    /// What goes and what stays, line by line.
+    fn plan(&self, removal: &Removal<'_>) -> Vec<String> {
+        let login = registration::login(&self.tenant.id);
+        let mut lines = Vec::new();
+        if let Some(inventory) = &self.inventory {
+            lines.push(format!("goes: Namespace {}, with", self.tenant.namespace()));
+            lines.extend(inventory.lines().into_iter().map(|line| format!("  {line}")));
+        }
+        let files = removal.generated.join(self.tenant.id.as_str());
+        if files.exists() {
+            lines.push(format!("goes: generated files in {}", files.display()));
+        }
+        lines.push(if removal.purge_data {
+            format!("goes: role {login} in PostgreSQL with its rows, user {login} in Redis with its keys")
+        } else {
+            format!(
+                "stays: role {login} in PostgreSQL with its rows, user {login} in Redis with its keys (they go with --purge-data)"
+            )
+        });
+        let entries = self.dns_entries();
+        lines.extend(entries.iter().map(|entry| {
+            format!(
+                "stays, yours to remove: DNS entry {} ({})",
+                entry.name, entry.from
+            )
+        }));
+        lines
+    }
+
+    /// Those that lead to what is there, and the one that the tenant file names.
+    fn dns_entries(&self) -> Vec<DnsEntry> {
+        let found = self.inventory.iter().flat_map(|inventory| &inventory.dns_entries);
+        let mut entries: Vec<DnsEntry> = found.cloned().collect();
+        if let Some(host) = &self.tenant.ingress.host {
+            let name = host.to_string();
+            if !entries.iter().any(|entry| entry.name == name) {
+                let from = "ingress.host of the tenant file".to_owned();
+                entries.push(DnsEntry { name, from });
+            }
+        }
+        entries
+    }
 }
 
 fn heading(tenants: &[&Tenant]) -> String {
@@ -67,7 +138,12 @@ async fn existing<'t>(connection: &Connection, tenants: &[&'t Tenant]) -> Result
 }
 
 /// Asks once, for all of them.
-fn confirm(connection: &Connection, tenants: &[&Tenant], purge_data: bool) -> Result<(), Failure> {
+fn confirm(
+    connection: &Connection,
+    tenants: &[&Tenant],
+    plan: &[String],
+    purge_data: bool,
+) -> Result<(), Failure> {
     let (which, word) = match tenants {
         [tenant] => (
             format!("namespace {} and everything in it", tenant.namespace()),
@@ -89,8 +165,9 @@ fn confirm(connection: &Connection, tenants: &[&Tenant], purge_data: bool) -> Re
         (true, 1) => (", and all that PostgreSQL and Redis hold of ", "the tenant"),
         (true, _) => (", and all that PostgreSQL and Redis hold of ", "these tenants"),
     };
+    let plan = plan.join("\n");
     let question = format!(
-        "delete {which}{data}{of}, on context {} ({})?",
+        "{plan}\ndelete {which}{data}{of}, on context {} ({})?",
         connection.context, connection.server
     );
     if console::confirm(&question, &word) {
@@ -100,7 +177,12 @@ fn confirm(connection: &Connection, tenants: &[&Tenant], purge_data: bool) -> Re
     Err(Failure::usage(error, ""))
 }
 
-async fn delete_one(connection: &Connection, tenant: &Tenant, removal: &Removal<'_>) -> Result<(), Failure> {
+async fn delete_one(
+    connection: &Connection,
+    going: &Going<'_>,
+    removal: &Removal<'_>,
+) -> Result<(), Failure> {
+    let tenant = going.tenant;
     let (id, namespace) = (&tenant.id, tenant.namespace());
     let options = DeleteOptions {
         deadline: removal.timeout,
@@ -115,6 +197,12 @@ async fn delete_one(connection: &Connection, tenant: &Tenant, removal: &Removal<
     } else {
         format!("namespace {namespace} does not exist")
     });
+    for entry in going.dns_entries() {
+        console::result(format_args!(
+            "DNS entry {} ({}) leads nowhere now: remove it where your zone is kept",
+            entry.name, entry.from
+        ));
+    }
     if removal.purge_data {
         let was = registration::purge(client, &tenant.shared_services, id, &log, removal.timeout).await?;
         console::result(format_args!("removed from PostgreSQL and Redis: {was}"));

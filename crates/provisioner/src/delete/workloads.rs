@@ -1,6 +1,6 @@
 //! The first part of a deletion: nobody may start anything any more, and what runs ends.
 
-use super::DeleteError;
+use super::{DeleteError, held};
 use crate::calls::{self, CallError, Calls, Cause};
 use crate::labels;
 use crate::manifest::ObjectRef;
@@ -36,6 +36,7 @@ const CONTROLLERS: [&[Resource]; 2] = [
     ],
 ];
 
+const PODS: Resource = ("", "v1", "Pod", "pods");
 const RIGHTS: Resource = ("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings");
 
 /// Group, version, kind and plural.
@@ -221,10 +222,16 @@ fn describe(pod: &Pod) -> String {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let finalizers = pod.metadata.finalizers.clone().unwrap_or_default();
     if !finalizers.is_empty() {
-        return format!("{name} (finalizers {})", finalizers.join(", "));
+        return format!("{name} ({})", held::describe(&finalizers));
     }
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     format!("{name} (node {})", node.unwrap_or("none"))
+}
+
+/// Pods, and all that makes some.
+pub(super) fn resources() -> Vec<ApiResource> {
+    let makers = CONTROLLERS.into_iter().flatten();
+    makers.chain(&[PODS]).map(resource).collect()
 }
 
 fn resource((group, version, kind, plural): &Resource) -> ApiResource {

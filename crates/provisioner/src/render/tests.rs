@@ -33,6 +33,32 @@ fn manifests_of_the_standard_tenant() {
 }
 
 #[test]
+fn where_the_worker_is_autoscaled_its_number_is_not_ours() {
+    let file = "id: acme\nautoscaling: {enabled: true, maxReplicas: 2}\n";
+    let manifests = rendered(&Tenant::from_yaml(file).unwrap(), &Templates::embedded()).unwrap();
+    let autoscaler = find(&manifests, "horizontalpodautoscaler-worker");
+    assert_eq!(autoscaler["spec"]["scaleTargetRef"]["name"], "ai-agents-worker");
+    assert_eq!(autoscaler["spec"]["minReplicas"], 1);
+    assert_eq!(autoscaler["spec"]["maxReplicas"], 2);
+    let target = &autoscaler["spec"]["metrics"][0]["resource"]["target"];
+    assert_eq!(target["averageValue"], "400m");
+    let replicas = |template| find(&manifests, template)["spec"]["replicas"].clone();
+    assert_eq!(replicas("deployment-worker"), Value::Null);
+    assert_eq!(replicas("deployment-api"), 1);
+}
+
+#[test]
+fn without_autoscaling_there_is_no_autoscaler() {
+    let manifests = rendered(&tenant("acme"), &Templates::embedded()).unwrap();
+    assert!(
+        manifests
+            .iter()
+            .all(|manifest| manifest.kind.kind != "HorizontalPodAutoscaler")
+    );
+    assert_eq!(find(&manifests, "deployment-worker")["spec"]["replicas"], 1);
+}
+
+#[test]
 fn manifests_of_the_platform() {
     let platform = Platform {
         database_client_namespaces: vec!["monitoring".parse().unwrap()],

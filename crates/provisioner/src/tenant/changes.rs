@@ -2,8 +2,8 @@
 //! (PostgreSQL and Redis) differ in what that is, so a part that is named only in part is put onto the whole field by field.
 
 use super::{
-    Dns, Egress, ImagePullPolicy, Ingress, Internet, NamespaceSelector, Postgresql, Quota, SharedService,
-    SharedServices, Tenant, Workload, WorkloadSize,
+    Autoscaling, Dns, Egress, ImagePullPolicy, Ingress, Internet, NamespaceSelector, Postgresql, Quota,
+    SharedService, SharedServices, Tenant, Workload, WorkloadSize,
 };
 use crate::names::{
     AnnotationValue, Argument, DatabaseName, DisplayName, DnsName, DomainName, ImageReference, Ipv4Range,
@@ -91,6 +91,22 @@ changes!(
         /// The size of each pod's one container.
         size: SizeChanges,
     }
+);
+
+changes!(
+    /// How many workers there are, by what they use: a HorizontalPodAutoscaler. Takes the metrics API.
+    AutoscalingChanges of Autoscaling {
+        /// Whether there is one; `worker.replicas` is not used then.
+        enabled: bool,
+        /// How many workers there are at least: 1 to 3.
+        #[schemars(range(min = 1, max = 3))]
+        min_replicas: u16,
+        /// How many workers there are at most: 1 to 3.
+        #[schemars(range(min = 1, max = 3))]
+        max_replicas: u16,
+        /// CPU of a worker, on average, that is aimed at; less than its limit.
+        cpu: Quantity,
+    } {}
 );
 
 changes!(
@@ -276,6 +292,8 @@ tier_and_file!(
         api: WorkloadChanges,
         /// The worker.
         worker: WorkloadChanges,
+        /// How many workers there are, by what they use.
+        autoscaling: AutoscalingChanges,
         /// PostgreSQL and Redis.
         shared_services: SharedServicesChanges,
         /// Who may call the API from outside.

@@ -625,3 +625,28 @@ async fn nothing_runs_under_a_quota_that_is_not_in_force() {
     );
     assert!(!server.has(API));
 }
+
+#[tokio::test]
+async fn what_an_autoscaler_decided_is_not_taken_back() {
+    const WORKER: &str = "/apis/apps/v1/namespaces/ai-agents-acme/deployments/ai-agents-worker";
+    let server = Server::start().await;
+    let mut autoscaled = tenant();
+    autoscaled.autoscaling.enabled = true;
+    let manifests = render(&autoscaled, &Templates::embedded(), &Stamp::default()).unwrap();
+    let complete =
+        json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
+    server.state().deployment_status = Some(complete);
+    applied(&server, &manifests).await.unwrap();
+    assert!(
+        server
+            .has("/apis/autoscaling/v2/namespaces/ai-agents-acme/horizontalpodautoscalers/ai-agents-worker")
+    );
+    let three = json!({"observedGeneration": 1, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3});
+    let mut worker = server.state().objects[WORKER].clone();
+    worker["spec"]["replicas"] = json!(3);
+    worker["status"] = three;
+    server.state().objects.insert(WORKER.to_owned(), worker);
+    let again = applied(&server, &manifests).await.unwrap();
+    assert_eq!(again.to_string(), format!("{} unchanged", manifests.len()));
+    assert_eq!(server.state().objects[WORKER]["spec"]["replicas"], 3);
+}

@@ -124,7 +124,13 @@ fn delete_removes_the_namespace_and_the_files() {
             .stderr("error: delete Namespace ai-agents-acme: there is no terminal to ask on\nhint: add --yes if you are sure\n");
         run(&["delete", "--tenant-id=acme", "--yes"])
             .code(0)
-            .stdout(format!("namespace ai-agents-acme is deleted\n{KEPT}"));
+            .stdout(format!("namespace ai-agents-acme is deleted\n{KEPT}"))
+            .stderr(contains("INFO goes: Namespace ai-agents-acme, with\n"))
+            .stderr(contains("INFO   Deployment: ai-agents-api, ai-agents-worker\n"))
+            .stderr(contains("INFO goes: generated files in generated/acme\n"))
+            .stderr(contains(
+                "INFO stays: role tenant-acme in PostgreSQL with its rows, user tenant-acme in Redis with its keys (they go with --purge-data)\n",
+            ));
         assert!(!directory.path().join("generated/acme").exists());
         run(&["delete", "--tenant-id=acme", "--yes"])
             .code(0)
@@ -290,6 +296,35 @@ fn a_cluster_that_does_not_answer_is_given_up_soon() {
         .stderr(contains("no connection"))
         .stderr(contains("Connection refused"))
         .stderr(contains("hint: check that the cluster is up"));
+}
+
+#[test]
+fn delete_names_the_dns_entries_that_lead_to_the_tenant() {
+    let directory = directory();
+    let file = "id: acme\nregistration: false\ningress: {className: nginx, host: acme.example.org}\n";
+    std::fs::write(directory.path().join("acme.yaml"), file).unwrap();
+    with_server(|server| {
+        let run = |args: &[&str]| {
+            let mut command = provisioner(directory.path());
+            command.args(args).env("KUBECONFIG", server.kubeconfig());
+            command.assert()
+        };
+        run(&["apply", "-f", "acme.yaml"]).code(0);
+        run(&["delete", "--tenant-id", "acme", "--yes"])
+            .code(0)
+            .stdout(contains(
+                "DNS entry acme.example.org (Ingress ai-agents-api) leads nowhere now: remove it where your zone is kept\n",
+            ))
+            .stderr(contains(
+                "INFO stays, yours to remove: DNS entry acme.example.org (Ingress ai-agents-api)\n",
+            ));
+        // The namespace is gone, and the file still names the host.
+        run(&["delete", "-f", "acme.yaml", "--yes"])
+            .code(0)
+            .stdout(contains(
+                "DNS entry acme.example.org (ingress.host of the tenant file) leads nowhere now",
+            ));
+    });
 }
 
 fn with_dead_server(directory: &Path) -> std::path::PathBuf {

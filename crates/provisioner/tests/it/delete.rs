@@ -3,7 +3,7 @@
 use crate::server::{Server, status};
 use provisioner::{
     ApplyOptions, DeleteError, DeleteOptions, Deleted, Silent, Stamp, Templates, Tenant, apply, delete,
-    render,
+    inventory, render,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -66,7 +66,7 @@ async fn policies_outlive_pods_that_do_not_end() {
     assert!(
         error
             .to_string()
-            .contains("pods are still there after 1s: p1 (finalizers example.org/hold)"),
+            .contains("pods are still there after 1s: p1 (finalizer example.org/hold (taken away by the controller of example.org))"),
         "{error}"
     );
     assert!(server.has(NAMESPACE));
@@ -165,4 +165,75 @@ async fn a_namespace_that_somebody_else_made_again_meanwhile_stays() {
     let error = deleted(&server, &tenant).await.unwrap_err();
     assert!(matches!(error, DeleteError::Foreign { .. }), "{error}");
     assert!(server.has(NAMESPACE));
+}
+
+/// The namespace waits for a ConfigMap and for an object of a kind that we do not know.
+#[tokio::test]
+async fn an_object_that_a_finalizer_holds_is_named_with_who_takes_it_away() {
+    let (server, tenant) = tenant_with_a_pod().await;
+    server
+        .state()
+        .sticky
+        .push("/namespaces/ai-agents-acme".to_owned());
+    server.state().objects.remove(POD);
+    let held = |name: &str, finalizer: &str| json!({"metadata": {"name": name, "finalizers": [finalizer]}});
+    server.put(
+        "/api/v1/namespaces/ai-agents-acme/configmaps/keep",
+        held("keep", "example.org/hold"),
+    );
+    server.put(
+        "/apis/example.com/v2/namespaces/ai-agents-acme/widgets/w1",
+        held("w1", "widgets.example.com/cleanup"),
+    );
+    server.put(
+        "/api/v1",
+        json!({"resources": [{"name": "configmaps", "kind": "ConfigMap"}]}),
+    );
+    server.put(
+        "/apis/example.com",
+        json!({"preferredVersion": {"groupVersion": "example.com/v2"}}),
+    );
+    server.put(
+        "/apis/example.com/v2",
+        json!({"resources": [{"name": "widgets", "kind": "Widget"}]}),
+    );
+    let condition = json!({"type": "NamespaceContentRemaining", "status": "True",
+        "message": "Some resources are remaining: configmaps. has 1 resource instances, widgets.example.com has 1 resource instances"});
+    server.state().objects.get_mut(NAMESPACE).unwrap()["status"] = json!({"conditions": [condition]});
+    let error = deleted(&server, &tenant).await.unwrap_err().to_string();
+    for line in [
+        "\n  ConfigMap keep in ai-agents-acme: finalizer example.org/hold (taken away by the controller of example.org)",
+        "\n  Widget w1 in ai-agents-acme: finalizer widgets.example.com/cleanup (taken away by the controller of widgets.example.com)",
+    ] {
+        assert!(error.contains(line), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_there_and_what_leads_there_is_told_before_it_goes() {
+    let (server, tenant) = tenant_with_a_pod().await;
+    server.put(
+        "/apis/networking.k8s.io/v1/namespaces/ai-agents-acme/ingresses/web",
+        json!({"kind": "Ingress", "metadata": {"name": "web"}, "spec": {"rules": [{"host": "acme.example.org"}]}}),
+    );
+    server.script(
+        "GET",
+        "/secrets",
+        1,
+        403,
+        status(403, "Forbidden", "secrets is forbidden"),
+    );
+    let inventory = inventory(&server.client().await, &tenant.id).await.unwrap();
+    let lines = inventory.lines();
+    for line in [
+        "Deployment: ai-agents-api, ai-agents-worker",
+        "Pod: p1",
+        "Ingress: web",
+        "and what there is of these, which you may not list: secrets",
+    ] {
+        assert!(lines.contains(&line.to_owned()), "{lines:#?}");
+    }
+    assert_eq!(inventory.dns_entries.len(), 1);
+    assert_eq!(inventory.dns_entries[0].name, "acme.example.org");
+    assert_eq!(server.writes(), Vec::<String>::new());
 }

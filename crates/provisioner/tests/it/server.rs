@@ -355,12 +355,13 @@ fn is_one_of(object: &str, path: &str) -> bool {
     matches!(parts.as_slice(), [_, of, _] if *of == plural)
 }
 
-/// Whether labels are as `a=b,c` wants them.
+/// Whether labels are as `a=b,c,!d` wants them.
 fn selects(selector: &str, labels: &Value) -> bool {
     let mut parts = selector.split(',').filter(|part| !part.is_empty());
-    parts.all(|part| match part.split_once('=') {
-        Some((key, value)) => labels[key] == value,
-        None => !labels[part].is_null(),
+    parts.all(|part| match (part.split_once('='), part.strip_prefix('!')) {
+        (Some((key, value)), _) => labels[key] == value,
+        (None, Some(absent)) => labels[absent].is_null(),
+        (None, None) => !labels[part].is_null(),
     })
 }
 
