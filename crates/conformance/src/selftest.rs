@@ -212,7 +212,7 @@ pub async fn run(request: Request, steps: Steps, cancel: CancellationToken) -> R
     if let Some(Ok(common)) = &surrounded {
         let around = common.surroundings();
         plant(&site, &faults, &around, (jobs, &turns), &mut trials).await;
-        let undecided = undecided(&site, &faults, ended(&site, &mut trials).await);
+        let undecided = undecided(&site, &faults, &ended(&site, &mut trials).await);
         plant(
             &site,
             &undecided,
@@ -271,7 +271,7 @@ async fn ended(site: &Site, trials: &mut Trials) -> Vec<Trial> {
 }
 
 /// The faults to plant once more, alone, and says so.
-fn undecided(site: &Site, faults: &[Fault], trials: Vec<Trial>) -> Vec<Fault> {
+fn undecided(site: &Site, faults: &[Fault], trials: &[Trial]) -> Vec<Fault> {
     let is_undecided = |fault: &&Fault| {
         trials
             .iter()
