@@ -78,7 +78,7 @@ mod tests {
     /// The file with every field said.
     fn all_said(text: &str) -> String {
         let is_field =
-            |line: &&str| line.starts_with('#') && !(line.starts_with("# ") && !line.starts_with("#  "));
+            |line: &&str| line.starts_with('#') && (!line.starts_with("# ") || line.starts_with("#  "));
         text.lines()
             .map(|line| if is_field(&line) { &line[1..] } else { line })
             .collect::<Vec<_>>()

@@ -132,7 +132,9 @@ async fn servers_that_never_agree_leave_it_open() {
     let count = Arc::new(AtomicUsize::new(0));
     let script = move |asked: &Asked| {
         preamble(asked, HOLDER).unwrap_or_else(|| match offends(asked) {
-            true if count.fetch_add(1, Ordering::Relaxed) / 3 % 2 == 0 => reserved_by_the_platform(),
+            true if (count.fetch_add(1, Ordering::Relaxed) / 3).is_multiple_of(2) => {
+                reserved_by_the_platform()
+            }
             true => ok(&json!({})),
             false => ok(&asked.body),
         })

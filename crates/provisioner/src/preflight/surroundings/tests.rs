@@ -7,18 +7,18 @@ fn read<T: serde::de::DeserializeOwned>(object: Value) -> T {
     serde_json::from_value(object).unwrap()
 }
 
-fn namespace(labels: Value) -> Option<Namespace> {
+fn namespace(labels: &Value) -> Option<Namespace> {
     Some(read(
         json!({"metadata": {"name": "ingress-nginx", "labels": labels}}),
     ))
 }
 
 #[rstest]
-#[case::by_its_own_name("metadataName", namespace(json!({"kubernetes.io/metadata.name": "ingress-nginx"})), State::Ok, "")]
-#[case::by_the_label("nameLabel", namespace(json!({"name": "ingress-nginx"})), State::Ok, "")]
+#[case::by_its_own_name("metadataName", namespace(&json!({"kubernetes.io/metadata.name": "ingress-nginx"})), State::Ok, "")]
+#[case::by_the_label("nameLabel", namespace(&json!({"name": "ingress-nginx"})), State::Ok, "")]
 #[case::absent("metadataName", None, State::Missing, "put up the ingress controller")]
-#[case::without_the_label("nameLabel", namespace(json!({})), State::Missing, "kubectl label namespace ingress-nginx name=ingress-nginx --overwrite")]
-#[case::another_value("nameLabel", namespace(json!({"name": "nginx"})), State::Missing, "kubectl label")]
+#[case::without_the_label("nameLabel", namespace(&json!({})), State::Missing, "kubectl label namespace ingress-nginx name=ingress-nginx --overwrite")]
+#[case::another_value("nameLabel", namespace(&json!({"name": "nginx"})), State::Missing, "kubectl label")]
 fn the_ingress_namespace_has_to_wear_the_label_that_is_selected(
     #[case] selector: &str,
     #[case] found: Option<Namespace>,
