@@ -86,9 +86,12 @@ fn apply_without_shared_services_names_what_is_missing_after_all_is_applied() {
             .assert()
             .code(1)
             .stdout("")
-            .stderr(contains("INFO created Deployment ai-agents-api in ai-agents-acme\n"))
             .stderr(contains(
-                "error: read Secret postgresql-admin in database: it does not exist\nhint: an administrator's name and password",
+                "INFO created Deployment ai-agents-api in ai-agents-acme\n",
+            ))
+            // Both are asked for at the same time, and the first that is missing is told.
+            .stderr(contains(
+                "-admin in database: it does not exist\nhint: an administrator's name and password",
             ));
         let admin = json!({"kind": "Secret", "data": {"username": "YQ==", "password": "YQ=="}});
         server.put(

@@ -9,6 +9,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 const NAMESPACE: &str = "/api/v1/namespaces/ai-agents-acme";
+const API: &str = "/apis/apps/v1/namespaces/ai-agents-acme/deployments/ai-agents-api";
 const QUOTA: &str = "/api/v1/namespaces/ai-agents-acme/resourcequotas/tenant-acme-quota";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 const NETWORKING: &str = "/apis/networking.k8s.io/v1/namespaces/ai-agents-acme";
@@ -152,6 +153,7 @@ fn a_field_that_was_edited_is_named_with_its_manager() {
 #[test]
 fn a_change_that_the_server_refuses_is_named_with_its_words() {
     with_tenant(|server| {
+        server.state().objects.get_mut(API).unwrap()["spec"]["selector"] = json!({});
         let invalid = status(422, "Invalid", "spec.selector: field is immutable");
         server.script("PATCH", "/deployments/ai-agents-api", 1, 422, invalid);
         diff(server, &[])
