@@ -17,6 +17,8 @@ cluster_test() { # test binary, tests at once
 
 cluster_test cluster
 cluster_test cluster_application 2
+# The operator guide, word for word.
+cluster_test guide 1
 # Each is a selftest of its own, with three runs at once.
 cluster_test cluster_selftest 1
 cargo run --quiet --locked --package conformance -- selftest --cluster lab --junit build/selftest.xml --markdown build/selftest.md
