@@ -176,10 +176,8 @@ impl Hardened {
 }
 
 /// The manifests as this namespace wants them: all of them, but where it was adopted without some hardening.
-pub(crate) fn honour<'m>(
-    manifests: &'m [Manifest],
-    annotations: &BTreeMap<String, String>,
-) -> Cow<'m, [Manifest]> {
+#[must_use]
+pub fn honour<'m>(manifests: &'m [Manifest], annotations: &BTreeMap<String, String>) -> Cow<'m, [Manifest]> {
     match Hardened::of(annotations) {
         Some(hardened) => Cow::Owned(hardened.applied_to(manifests)),
         None => Cow::Borrowed(manifests),

@@ -6,14 +6,13 @@ use crate::cluster::ANSWER;
 use crate::context::Context;
 use crate::error::{HarnessError, within};
 use crate::resource::Resource;
-use crate::stage;
 use crate::subject::{self, Subject};
 use crate::verdict::{Cause, Control, Evidence, Finding, Verdict, prove};
 use futures::FutureExt;
 use futures::future::{self, BoxFuture};
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use provisioner::kinds::Scope;
-use provisioner::{Applied, ApplyOptions, Manifest, ObjectRef, Silent, Stamp, TenantId, labels};
+use provisioner::{Applied, ApplyOptions, Manifest, ObjectRef, Silent, TenantId, hardening, labels};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -72,14 +71,7 @@ async fn judge(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError>
     cx.stage.tenant(tenant).await?;
     let site = &cx.site;
     let is_ours = site.absent.contains(tenant);
-    let stamp = if is_ours {
-        stage::stamp(site)
-    } else {
-        Stamp::default()
-    };
-    let templates = stage::templates(site, tenant);
-    let manifests = provisioner::render(site.tenant(tenant)?, &templates, &stamp)
-        .map_err(|error| HarnessError::during(format!("render tenant {tenant}"), &error))?;
+    let manifests = as_adopted(cx, site.manifests(tenant)?).await?;
     let before = look(cx, &manifests).await?;
     if let Some(cause) = gone(&manifests, &before) {
         return Ok(Verdict::Inconclusive(cause));
@@ -97,6 +89,20 @@ async fn judge(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError>
     let tried = manifests.iter().map(|manifest| dry_run(cx, manifest));
     let tried = future::try_join_all(tried).await?;
     Ok(conclude_dry(control, &manifests, &before, &tried))
+}
+
+/// Without what the namespace was adopted without.
+async fn as_adopted(cx: &Context, manifests: Vec<Manifest>) -> Result<Vec<Manifest>, HarnessError> {
+    let namespaces = manifests
+        .iter()
+        .filter(|manifest| manifest.kind.kind == "Namespace");
+    let namespaces: Vec<Manifest> = namespaces.cloned().collect();
+    let found = look(cx, &namespaces).await?;
+    let annotations = found
+        .into_iter()
+        .flatten()
+        .find_map(|namespace| namespace.metadata.annotations);
+    Ok(hardening::honour(&manifests, &annotations.unwrap_or_default()).into_owned())
 }
 
 fn api(cx: &Context, manifest: &Manifest) -> Api<DynamicObject> {
@@ -379,6 +385,21 @@ mod tests {
         let (seen, all) = judged(&Prov04, move |asked| script(asked, changed)).await;
         assert_eq!(seen, word, "{all}");
         assert!(all.contains(text), "{all}");
+    }
+
+    #[tokio::test]
+    async fn what_a_namespace_was_adopted_without_is_not_missed() {
+        let script = |asked: &Asked| {
+            let name = asked.last();
+            if name == "default-deny-egress" || name.ends_with("-limits") {
+                return refuse(404, "NotFound", "not found");
+            }
+            let mut object = live(name);
+            object["metadata"]["annotations"] = json!({ "ai-agents-platform/hardening": "none" });
+            ok(&object)
+        };
+        let (word, text) = judged(&Prov04, script).await;
+        assert_eq!(word, "passed", "{text}");
     }
 
     #[rstest]
