@@ -3,7 +3,6 @@
 use crate::cluster::{self, Cluster};
 use crate::error::HarnessError;
 use crate::ledger::{self, Entry, Heading};
-use crate::registrations;
 use crate::removal;
 use crate::run::RunError;
 use crate::settings::Settings;
@@ -47,7 +46,7 @@ pub async fn clean(settings: &Settings, ledgers: &Path, which: &Which) -> Result
         ..Cleaned::default()
     };
     for (run, entries) in chosen {
-        let (run, entries) = (&run, &registrations::with_those_of_tenants(settings, entries));
+        let (run, entries) = (&run, &entries);
         let failed = removal::remove_run(&cluster.client, settings, run, entries, &|_| {}).await;
         if failed.is_empty()
             && let Some(ledger) = written.iter().find(|ledger| ledger.heading.run == *run)
@@ -116,9 +115,11 @@ async fn choose(cluster: &Cluster, which: &Which, written: &[Written]) -> Result
             Which::All => true,
         };
         if take {
-            let entries = chosen.entry(leftover.run).or_default();
-            if !entries.contains(&leftover.entry) {
-                entries.push(leftover.entry);
+            let entries = chosen.entry(leftover.run.clone()).or_default();
+            for entry in leftover.entries() {
+                if !entries.contains(&entry) {
+                    entries.push(entry);
+                }
             }
         } else {
             spared.push((leftover.run, leftover.entry));

@@ -8,7 +8,7 @@ use crate::retry::{Retries, patient};
 use crate::settings::{Internet, Settings};
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, UserInfo};
 use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReviewStatus,
 };
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::api::{Api, ListParams, PostParams};
@@ -505,8 +505,17 @@ pub async fn permitted(client: &Client, attributes: ResourceAttributes) -> Resul
         ..Default::default()
     };
     let reviews = Api::<SelfSubjectAccessReview>::all(client.clone());
-    let answer = within(ANSWER, doing, reviews.create(&PostParams::default(), &review)).await?;
-    Ok(answer.status.is_some_and(|status| status.allowed))
+    let answer = within(ANSWER, &doing, reviews.create(&PostParams::default(), &review)).await?;
+    match answer.status {
+        None => Err(HarnessError::new(format!("{doing}: the answer has no status"))),
+        // Whether an authorizer that failed would have said yes is not known.
+        Some(SubjectAccessReviewStatus {
+            allowed: false,
+            evaluation_error: Some(error),
+            ..
+        }) => Err(HarnessError::new(format!("{doing}: {error}"))),
+        Some(status) => Ok(status.allowed),
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ pub use provisioner::labels::{EXPIRES, RUN_ID};
 pub const PROBE: &str = "ai-agents-platform/probe";
 /// The value of [`PROBE`].
 pub const PROBE_VALUE: &str = "agent";
+/// On the namespace of a tenant of the run's own: the run that registers it with PostgreSQL and Redis, having found nothing of it there. Only
+/// then are its rows and keys the run's to purge.
+pub const REGISTERED: &str = "ai-agents-platform/registered-by";
 /// The readiness gate of agents: no controller ever sets it, so no Service sends an agent traffic.
 pub const NEVER_READY: &str = "ai-agents-platform/never-ready";
 /// A storage class that does not exist: a claim of it stays without a volume.
@@ -74,6 +77,15 @@ impl fmt::Display for RunId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}", self.0)
     }
+}
+
+/// What the names of namespaces that stand beside a fault's tenants begin with.
+pub const BESIDE: &str = "beside-";
+
+/// Whether a run of this id, or the fault that it judged, names namespaces like this, its tenants' aside.
+pub fn is_of_run(namespace: &str, run: &str) -> bool {
+    let own = RunId::parse(run).map(|run| run.namespace(""));
+    own.is_some_and(|own| namespace.starts_with(&own) || namespace.starts_with(BESIDE))
 }
 
 /// The Lease that guards a tenant against a second run. Tenant ids are at most 53 characters, so it fits.

@@ -4,15 +4,17 @@
 use crate::cluster::ANSWER;
 use crate::error::{HarnessError, within};
 use crate::ledger::{Entry, Kind};
+use crate::names::{FIELD_MANAGER, REGISTERED};
 use crate::removal::belongs;
 use crate::settings::Settings;
 use crate::stage::Site;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::Api;
+use kube::api::{Api, Patch, PatchParams};
 use provisioner::registration::{self, RegistrationError, State};
 use provisioner::tenant::SharedServices;
 use provisioner::{Silent, Tenant, TenantId};
+use serde_json::json;
 use std::time::Duration;
 
 /// How long PostgreSQL and Redis may take to answer, when it is looked for what they hold: on a busy machine a port-forward takes seconds.
@@ -47,8 +49,23 @@ pub async fn register(site: &Site, id: &TenantId) -> Result<(), HarnessError> {
     }
     let made = site.ledger.made(entry(id));
     made.map_err(|error| site.ledger.unwritable(&error))?;
+    mark(site, id).await?;
     let registered = registration::register(client, tenant, &Silent, patience).await;
     registered.map(drop).map_err(|error| told(&doing, &error))
+}
+
+/// Says on the tenant's namespace that its registration is the run's, for whoever cleans up without this ledger.
+async fn mark(site: &Site, id: &TenantId) -> Result<(), HarnessError> {
+    let namespaces = Api::<Namespace>::all(site.cluster.client.clone());
+    let name = id.namespace();
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {REGISTERED: site.mark.run.as_str()}}}));
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let doing = format!("mark namespace {name} as registered");
+    let marked = within(ANSWER, doing, namespaces.patch_metadata(&name, &params, &patch)).await;
+    marked.map(drop)
 }
 
 /// Removes registrations of a run's tenants; answers with what could not be removed, and why. Where a tenant's namespace is there and does
@@ -120,23 +137,6 @@ pub async fn standing(site: &Site) -> Vec<Entry> {
     let found = entries.into_iter().zip(states);
     let found = found.filter(|(_, state)| state.as_ref().is_ok_and(|state| !state.is_empty()));
     found.map(|(entry, _)| entry).collect()
-}
-
-/// These entries, and the registration of each tenant among them, unless somebody else registers them: what is found by label alone does not
-/// tell of it.
-pub fn with_those_of_tenants(settings: &Settings, mut entries: Vec<Entry>) -> Vec<Entry> {
-    let tenants: Vec<TenantId> = entries
-        .iter()
-        .filter(|entry| entry.kind == Kind::Tenant)
-        .filter_map(|entry| tenant(entry).ok())
-        .collect();
-    let ours = |id: &TenantId| pattern(settings, id).is_none_or(|tenant| tenant.registration);
-    for id in tenants.into_iter().filter(ours) {
-        if !entries.contains(&self::entry(&id)) {
-            entries.push(self::entry(&id));
-        }
-    }
-    entries
 }
 
 fn tenant(entry: &Entry) -> Result<TenantId, HarnessError> {

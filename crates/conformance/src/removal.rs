@@ -4,7 +4,7 @@
 use crate::cluster::ANSWER;
 use crate::error::{HarnessError, within};
 use crate::ledger::{Entry, Kind, api};
-use crate::names::{EXPIRES, PROBE, PROBE_VALUE, RUN_ID};
+use crate::names::{self, EXPIRES, PROBE, PROBE_VALUE, REGISTERED, RUN_ID};
 use crate::registrations;
 use crate::settings::Settings;
 use futures::FutureExt;
@@ -16,6 +16,7 @@ use provisioner::TenantId;
 use provisioner::labels;
 use provisioner::{DeleteOptions, Silent};
 use std::collections::BTreeMap;
+use std::iter;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -35,9 +36,21 @@ pub struct Leftover {
     pub expires: Option<Timestamp>,
     /// Its deletion was accepted and nothing holds it: the cluster has not carried it out yet.
     pub going: bool,
+    /// It is a tenant whose registration is the run's too: nobody finds that by a label.
+    pub registered: bool,
 }
 
 impl Leftover {
+    /// What is to be removed.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        let tenant = TenantId::try_from(self.entry.name.as_str()).ok();
+        let registration = tenant
+            .filter(|_| self.registered)
+            .as_ref()
+            .map(registrations::entry);
+        iter::once(self.entry.clone()).chain(registration)
+    }
+
     /// Whether its time is up. One without a readable time is not: it may be in use.
     pub fn expired(&self, now: Timestamp) -> bool {
         self.expires.is_some_and(|expires| expires < now)
@@ -159,7 +172,8 @@ fn is_going(metadata: &ObjectMeta) -> bool {
 pub fn by_run(leftovers: Vec<Leftover>) -> BTreeMap<String, Vec<Entry>> {
     let mut runs: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
     for leftover in leftovers {
-        runs.entry(leftover.run).or_default().push(leftover.entry);
+        let entries = leftover.entries();
+        runs.entry(leftover.run.clone()).or_default().extend(entries);
     }
     runs
 }
@@ -193,13 +207,21 @@ fn leftover(kind: Kind, metadata: ObjectMeta) -> Option<Leftover> {
     let run = annotations.get(RUN_ID).or_else(|| labels.get(RUN_ID))?.clone();
     let expires = annotations.get(EXPIRES).and_then(|text| text.parse().ok());
     let name = metadata.name?;
-    let entry = match labels.get(labels::TENANT) {
-        Some(tenant) if kind == Kind::Namespace => Entry {
+    let tenant = (kind == Kind::Namespace)
+        .then(|| tenant_of(&name, &labels))
+        .flatten();
+    // Whoever may label namespaces could put a run's mark on another.
+    if kind == Kind::Namespace && tenant.is_none() && !names::is_of_run(&name, &run) {
+        return None;
+    }
+    let registered = tenant.is_some() && annotations.get(REGISTERED) == Some(&run);
+    let entry = match tenant {
+        Some(id) => Entry {
             kind: Kind::Tenant,
             namespace: None,
-            name: tenant.clone(),
+            name: id.to_string(),
         },
-        _ => Entry {
+        None => Entry {
             kind,
             namespace: metadata.namespace,
             name,
@@ -210,7 +232,14 @@ fn leftover(kind: Kind, metadata: ObjectMeta) -> Option<Leftover> {
         run,
         expires,
         going,
+        registered,
     })
+}
+
+/// The tenant whose namespace this is: its name and its label say the same.
+fn tenant_of(namespace: &str, labels: &BTreeMap<String, String>) -> Option<TenantId> {
+    let id = TenantId::try_from(labels.get(labels::TENANT)?.as_str()).ok()?;
+    (id.namespace() == namespace).then_some(id)
 }
 
 /// Removes these, which belong to `run`, and waits until they are gone; what is gone already is fine. Answers what could not be removed
@@ -420,6 +449,52 @@ mod tests {
         );
         assert!(leftover.expired("2026-01-01T00:00:01Z".parse().unwrap()));
         assert!(!leftover.expired("2025-12-31T00:00:00Z".parse().unwrap()));
+    }
+
+    /// A namespace as somebody labelled it.
+    fn namespace(name: &str, tenant: Option<&str>, registered: Option<&str>) -> ObjectMeta {
+        let mut namespace = json!({ "name": name, "labels": { RUN_ID: "0a1b2c3d" }, "annotations": {} });
+        if let Some(tenant) = tenant {
+            namespace["labels"]["tenant"] = json!(tenant);
+        }
+        if let Some(run) = registered {
+            namespace["annotations"][REGISTERED] = json!(run);
+        }
+        metadata(namespace)
+    }
+
+    #[rstest::rstest]
+    #[case::a_tenants("ai-agents-a", Some("a"), Some("tenant a"))]
+    #[case::that_says_another("ai-agents-a", Some("b"), None)]
+    #[case::of_another_name("x", Some("a"), None)]
+    #[case::the_runs(
+        "conformance-0a1b2c3d-sink",
+        None,
+        Some("namespace conformance-0a1b2c3d-sink")
+    )]
+    #[case::beside_a_fault("beside-x", None, Some("namespace beside-x"))]
+    #[case::another_runs("conformance-ffffffff-sink", None, None)]
+    #[case::anybodys("database", None, None)]
+    fn a_mark_alone_makes_no_namespace_a_runs(
+        #[case] name: &str,
+        #[case] tenant: Option<&str>,
+        #[case] expected: Option<&str>,
+    ) {
+        let found = leftover(Kind::Namespace, namespace(name, tenant, None));
+        let found = found.map(|leftover| leftover.entry.to_string());
+        assert_eq!(found.as_deref(), expected);
+    }
+
+    #[rstest::rstest]
+    #[case::by_the_run(Some("0a1b2c3d"), 2)]
+    #[case::by_another(Some("ffffffff"), 1)]
+    #[case::by_nobody(None, 1)]
+    fn a_registration_goes_with_its_tenant_where_the_run_made_it(
+        #[case] by: Option<&str>,
+        #[case] entries: usize,
+    ) {
+        let found = leftover(Kind::Namespace, namespace("ai-agents-a", Some("a"), by)).unwrap();
+        assert_eq!(found.entries().count(), entries);
     }
 
     #[rstest::rstest]

@@ -3,6 +3,8 @@
 
 use crate::cluster::ANSWER;
 use crate::error::{HarnessError, within};
+use crate::verdict::{Finding, Observed};
+use futures::future::join_all;
 use k8s_openapi::api::authorization::v1::{ResourceRule, SelfSubjectRulesReview, SelfSubjectRulesReviewSpec};
 use kube::api::{Api, PostParams};
 use std::fmt;
@@ -75,6 +77,28 @@ pub async fn of(client: &kube::Client, namespace: &str) -> Result<Vec<Rule>, Har
     rules.sort();
     rules.dedup();
     Ok(rules)
+}
+
+/// What is wrong with the rights that this client has in each of the namespaces, as `judge` finds. A list that cannot be had is a probe without an
+/// outcome, so that it hides nothing that other probes found.
+pub async fn sift(
+    client: &kube::Client,
+    who: &str,
+    namespaces: &[String],
+    judge: impl Fn(&str, &[Rule]) -> Vec<Finding>,
+) -> (Vec<Finding>, Vec<Observed>) {
+    let lists = join_all(namespaces.iter().map(|namespace| of(client, namespace))).await;
+    let (mut findings, mut unknown) = (Vec::new(), Vec::new());
+    for (namespace, list) in namespaces.iter().zip(lists) {
+        match list {
+            Ok(rules) => findings.extend(judge(namespace, &rules)),
+            Err(error) => unknown.push(Observed::unknown(
+                format!("the rights of {who} in {namespace}"),
+                &error,
+            )),
+        }
+    }
+    (findings, unknown)
 }
 
 fn each(rule: &ResourceRule) -> Vec<Rule> {

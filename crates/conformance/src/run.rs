@@ -272,11 +272,10 @@ async fn sweep(site: &Site) -> Result<(), HarnessError> {
     let expired: Vec<Leftover> = removal::leftovers(&site.cluster.client)
         .await?
         .into_iter()
-        .filter(|leftover| leftover.expired(now))
+        .filter(|leftover| leftover.expired(now) && !lives_here(site, &leftover.run))
         .collect();
     for (run, entries) in removal::by_run(expired) {
         let count = entries.len();
-        let entries = registrations::with_those_of_tenants(&site.settings, entries);
         let failed = removal::remove_run(&site.cluster.client, &site.settings, &run, &entries, &|_| {}).await;
         forget(site, &run, failed.is_empty());
         site.events.notice(format!(
@@ -287,10 +286,20 @@ async fn sweep(site: &Site) -> Result<(), HarnessError> {
     Ok(())
 }
 
+/// Whether a run of this machine is under way.
+fn lives_here(site: &Site, run: &str) -> bool {
+    ledger::is_held(&ledger_of(site, run)).unwrap_or(false)
+}
+
+/// Where the ledger of another run is, if it ran here.
+fn ledger_of(site: &Site, run: &str) -> PathBuf {
+    site.ledger.path().with_file_name(format!("{run}.jsonl"))
+}
+
 /// Removes the ledger of a run of which nothing is left, unless that run lives: who reads it later would take what has the same names then
 /// for the run's.
 fn forget(site: &Site, run: &str, is_gone: bool) {
-    let path = site.ledger.path().with_file_name(format!("{run}.jsonl"));
+    let path = ledger_of(site, run);
     if is_gone && ledger::is_held(&path).is_ok_and(|held| !held) {
         // One that cannot be removed names nothing that is still there.
         let _ = std::fs::remove_file(path);

@@ -16,6 +16,7 @@ use provisioner::Quantity;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -106,13 +107,15 @@ impl Outcome {
     /// fault is planted once more. An item that passed or failed where it should not is never asked again.
     pub fn is_undecided(&self, expected: &NotPassed) -> bool {
         match self {
-            Outcome::Judged { seen, .. } => {
-                seen != expected
-                    && matrix::differing(expected, seen).all(|item| seen.inconclusive.contains(item))
-            }
+            Outcome::Judged { seen, .. } => seen != expected && !self.is_wrong(expected),
             Outcome::Trouble(_) => true,
             Outcome::NotPlantable(_) | Outcome::Interrupted => false,
         }
+    }
+
+    /// Whether an item passed or failed where it should not.
+    pub fn is_wrong(&self, expected: &NotPassed) -> bool {
+        matches!(self, Outcome::Judged { seen, .. } if !matrix::differing(expected, seen).all(|item| seen.inconclusive.contains(item)))
     }
 }
 
@@ -157,6 +160,8 @@ struct Site {
     ledgers: PathBuf,
     steps: Steps,
     cancel: CancellationToken,
+    /// A fault that others see could not be taken back: whatever is judged from then on says nothing.
+    spoilt: AtomicBool,
 }
 
 /// Runs. What came of each fault goes to `steps`; when this returns, what was made is removed, or named as left behind.
@@ -184,11 +189,10 @@ pub async fn run(request: Request, steps: Steps, cancel: CancellationToken) -> R
         ledgers,
         steps,
         cancel,
+        spoilt: AtomicBool::new(false),
     });
     // What a selftest left that was killed while such a fault stood; where nothing stands, this changes nothing.
-    for fault in faults.iter().filter(|fault| fault.services.outlast_tenants()) {
-        trial::restored_services(&site, &fault.services).await?;
-    }
+    restore_services(&site, &faults).await?;
     let turns = Arc::new(Semaphore::new(jobs as usize));
     let mut trials = Trials::new();
     let (judged, all_passed) = oneshot::channel();
@@ -207,7 +211,8 @@ pub async fn run(request: Request, steps: Steps, cancel: CancellationToken) -> R
     let mut surrounded = None;
     if all_passed.await == Ok(true) {
         // What stands outside of tenants is the same for every fault.
-        surrounded = Some(run::surround(&site.settings, &site.ledgers, SURROUNDED_FOR).await);
+        let life = faults.iter().fold(SURROUNDED_FOR, |life, _| life + FAULT_TAKES);
+        surrounded = Some(run::surround(&site.settings, &site.ledgers, life).await);
     }
     if let Some(Ok(common)) = &surrounded {
         let around = common.surroundings();
@@ -223,8 +228,20 @@ pub async fn run(request: Request, steps: Steps, cancel: CancellationToken) -> R
         .await;
     }
     ended(&site, &mut trials).await;
+    if site.spoilt.load(Ordering::Relaxed) {
+        restore_services(&site, &faults).await?;
+    }
     if let Some(common) = surrounded {
         common?.remove().await?;
+    }
+    Ok(())
+}
+
+/// Takes back whatever these faults change in PostgreSQL and Redis for others too.
+async fn restore_services(site: &Site, faults: &[Fault]) -> Result<(), HarnessError> {
+    for fault in faults {
+        trial::restored_services(site, &fault.services).await?;
+        trial::swept_services(site, &fault.services).await?;
     }
     Ok(())
 }
@@ -246,6 +263,12 @@ async fn plant(
         let Some(turn) = turn(turns, wanted, &site.cancel).await else {
             return;
         };
+        if site.spoilt.load(Ordering::Relaxed) {
+            site.steps.send(Step::Notice(
+                "a fault that others see could not be taken back: no more is planted".to_owned(),
+            ));
+            return;
+        }
         trials.spawn(trial::conduct(
             Arc::clone(site),
             fault.clone(),
@@ -380,8 +403,9 @@ impl Site {
 
 /// What each container of a fault's tenants asks for.
 const CPU_REQUEST: &str = "20m";
-/// When what all faults share counts as left over.
+/// When what all faults share counts as left over, and how much later for each fault: none takes as long, planted twice.
 const SURROUNDED_FOR: Duration = Duration::from_secs(3600);
+const FAULT_TAKES: Duration = Duration::from_secs(600);
 /// How long is waited for what will not go, since the fault is that it does not.
 const HELD_FOR: Duration = Duration::from_secs(45);
 

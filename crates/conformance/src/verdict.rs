@@ -2,6 +2,7 @@
 //! [`Proven`], and the only way to a `Proven` is a set of controls that all hold. Pure: how observations
 //! are made is left to `agent` and to the checks.
 
+use crate::error::HarnessError;
 use serde::Serialize;
 use std::fmt;
 
@@ -24,6 +25,16 @@ pub struct Observed {
     pub what: String,
     /// What was seen.
     pub observation: Observation,
+}
+
+impl Observed {
+    /// What was asked, and is not known: beside other probes it decides nothing, and hides none of them.
+    pub fn unknown(what: impl Into<String>, error: &HarnessError) -> Self {
+        Observed {
+            what: what.into(),
+            observation: Observation::Broken(error.what.clone()),
+        }
+    }
 }
 
 impl fmt::Display for Observed {

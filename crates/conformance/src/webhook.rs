@@ -16,7 +16,7 @@ pub use key::Key;
 pub use message::{Message, SignatureValue};
 pub use outcome::Effects;
 pub use send::Answer;
-pub use trial::{Forged, refused};
+pub use trial::{Forged, Seen, refused};
 
 use crate::agent::Agent;
 use crate::credentials::Credentials;

@@ -59,12 +59,23 @@ impl Check for App05 {
             let tenant = subject.tenant()?;
             webhooks.awake(tenant).await;
             let (valid, redated) = ([tenant], redated(&webhooks, tenant)?);
-            let (seen, (repeated, controls)) = futures::try_join!(
+            let (refused, repeated) = futures::join!(
                 webhook::refused(&webhooks, &valid, redated),
                 repeated(&webhooks, tenant)
-            )?;
-            let controls = [seen.controls, controls].concat();
-            let probes = [seen.probes, repeated].concat();
+            );
+            let (mut probes, mut controls) = (Vec::new(), Vec::new());
+            for (what, seen) in [("stale", refused), ("repeated", repeated)] {
+                match seen {
+                    Ok(seen) => {
+                        probes.extend(seen.probes);
+                        controls.extend(seen.controls);
+                    }
+                    Err(error) => probes.push(Observed::unknown(
+                        format!("what became of {what} webhooks to {tenant}"),
+                        &error,
+                    )),
+                }
+            }
             let verdict = judge_denied(&prove(&controls), &probes);
             Ok(told(verdict, webhooks.application().timestamp.is_some()))
         }
@@ -101,10 +112,7 @@ fn redated(webhooks: &Webhooks, tenant: &TenantId) -> Result<Vec<Forged>, Harnes
 }
 
 /// Webhooks sent twice, and what came of them.
-async fn repeated(
-    webhooks: &Webhooks,
-    tenant: &TenantId,
-) -> Result<(Vec<Observed>, Vec<Control>), HarnessError> {
+async fn repeated(webhooks: &Webhooks, tenant: &TenantId) -> Result<webhook::Seen, HarnessError> {
     let messages = (0..REPEATED).map(|_| webhooks.valid(tenant));
     let messages = messages.collect::<Result<Vec<_>, _>>()?;
     let claim = format!("webhooks to {tenant} that are repeated are enhanced the first time");
@@ -121,7 +129,10 @@ async fn repeated(
         what: format!("second effect of webhook {nonce} to {tenant}, sent again"),
         observation: observe(answer, nonce, &effects, &logs),
     });
-    Ok((probes.collect(), vec![first, last]))
+    Ok(webhook::Seen {
+        probes: probes.collect(),
+        controls: vec![first, last],
+    })
 }
 
 /// Sends valid webhooks and waits until they are enhanced, for whomever: whose they become is for other checks to say.

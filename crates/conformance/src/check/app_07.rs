@@ -83,12 +83,14 @@ struct Seen {
     by_from: Effects,
     by_to: Effects,
     logs: Arc<Logs>,
+    /// What could not be looked at.
+    unknown: Vec<Observed>,
 }
 
 async fn decide(webhooks: &Webhooks, from: &TenantId, to: &TenantId) -> Result<Verdict, HarnessError> {
     futures::join!(webhooks.awake(from), webhooks.awake(to));
     let batch = send(webhooks, from, to).await?;
-    let seen = look(webhooks, from, to, &batch).await?;
+    let seen = look(webhooks, from, to, &batch).await;
     Ok(judge(from, to, &batch, &seen))
 }
 
@@ -141,30 +143,37 @@ fn claims(
 }
 
 /// What each of the two sees, once all that was accepted is enhanced or the time for it is over.
-async fn look(
-    webhooks: &Webhooks,
-    from: &TenantId,
-    to: &TenantId,
-    batch: &Batch,
-) -> Result<Seen, HarnessError> {
+async fn look(webhooks: &Webhooks, from: &TenantId, to: &TenantId, batch: &Batch) -> Seen {
     let deadline = Instant::now() + webhooks.application().within;
     let accepted = |sent: &&Sent| sent.answer.is_accepted();
     let nonce = |sent: &Sent| sent.nonce.clone();
     let of_from = batch.claims.iter().chain(&batch.plain).filter(accepted);
     let awaited: Vec<String> = of_from.map(nonce).collect();
     let own: Vec<String> = Some(&batch.own).filter(accepted).map(nonce).into_iter().collect();
-    let (by_from, by_to) = futures::try_join!(
+    let (by_from, by_to) = futures::join!(
         webhooks.await_effects(from, &awaited, deadline),
         webhooks.await_effects(to, &own, deadline)
-    )?;
+    );
     tokio::time::sleep(SETTLE).await;
     let claimed: Vec<String> = batch.claims.iter().map(|sent| sent.nonce.clone()).collect();
-    let crossed = webhooks.effects(to, &claimed).await?;
-    Ok(Seen {
+    let crossed = webhooks.effects(to, &claimed).await;
+    let mut unknown = Vec::new();
+    let mut known = |tenant: &TenantId, seen: Result<Effects, HarnessError>| {
+        seen.unwrap_or_else(|error| {
+            unknown.push(Observed::unknown(
+                format!("what {tenant} sees of these webhooks"),
+                &error,
+            ));
+            Effects::default()
+        })
+    };
+    let (by_from, by_to, crossed) = (known(from, by_from), known(to, by_to), known(to, crossed));
+    Seen {
         by_from,
         by_to: by_to.into_iter().chain(crossed).collect(),
         logs: webhooks.logs().await,
-    })
+        unknown,
+    }
 }
 
 fn judge(from: &TenantId, to: &TenantId, batch: &Batch, seen: &Seen) -> Verdict {
@@ -179,7 +188,8 @@ fn judge(from: &TenantId, to: &TenantId, batch: &Batch, seen: &Seen) -> Verdict 
             crossed(&sent.nonce, to, seen),
         ),
     };
-    let probes: Vec<Observed> = batch.claims.iter().map(claim).collect();
+    let claims = batch.claims.iter().map(claim);
+    let probes: Vec<Observed> = claims.chain(seen.unknown.iter().cloned()).collect();
     let namespaces = [from.namespace(), to.namespace()];
     let mut own = seen.logs.of(&batch.own.nonce);
     let logged = own.any(|line| line.namespace == to.namespace());
@@ -282,6 +292,7 @@ mod tests {
             ..Logs::default()
         };
         let seen = Seen {
+            unknown: Vec::new(),
             by_from: enhanced(&["before", "claim", "after"]),
             by_to: enhanced(&["own"]),
             logs: Arc::new(logs),

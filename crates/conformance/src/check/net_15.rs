@@ -7,7 +7,7 @@ use crate::error::HarnessError;
 use crate::probing::{self, CONTROL_TIMEOUT, Cell, DENIAL_TIMEOUT};
 use crate::resource::{Costume, Place, Resource};
 use crate::subject::{self, Subject};
-use crate::verdict::{Control, Observation, Observed, Verdict, judge_denied, prove};
+use crate::verdict::{Control, Observation, Observed, Proven, Unproven, Verdict, judge_denied, prove};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use probe::protocol::Protocol;
@@ -78,7 +78,12 @@ async fn decide(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError
         let control = cx.dns_control(source);
         async move { probing::probe(source, &[control], &cells).await }
     });
-    let (from_tenant, before) = futures::join!(join_all(from_tenant), probing::reach(&outsider, &outside));
+    let control = [cx.dns_control(&outsider)];
+    let (from_tenant, before) = futures::join!(
+        join_all(from_tenant),
+        probing::probe(&outsider, &control, &outside)
+    );
+    let (sends, before) = (prove(&before.controls), before.probes);
     let there: Vec<Cell> = outside
         .iter()
         .zip(&before)
@@ -108,7 +113,7 @@ async fn decide(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError
         .collect();
     let agents: Vec<&Arc<Agent>> = sources.iter().chain([&outsider]).collect();
     controls.push(cx.enforcement(&agents).await);
-    Ok(conclude(addresses, controls, missing))
+    Ok(conclude(addresses, &sends, controls, missing))
 }
 
 /// A request to a metadata server. The outsider is answered at the same port, so a refusal is no dead listener's.
@@ -132,8 +137,13 @@ fn reached(seen: &Observed) -> bool {
 }
 
 /// What is reached from inside fails, whatever else is so. Being kept out counts where somebody else is let in: an address that nobody
-/// reaches is no metadata server, and an outsider who could not try leaves that open.
-fn conclude(addresses: Vec<Address>, mut controls: Vec<Control>, missing: Vec<Observed>) -> Verdict {
+/// reaches is no metadata server, where whoever tried it can send (`sends`), and an outsider who could not try leaves that open.
+fn conclude(
+    addresses: Vec<Address>,
+    sends: &Result<Proven, Unproven>,
+    mut controls: Vec<Control>,
+    missing: Vec<Observed>,
+) -> Verdict {
     let open: Vec<Observed> = addresses
         .iter()
         .flat_map(|address| &address.inside)
@@ -145,15 +155,20 @@ fn conclude(addresses: Vec<Address>, mut controls: Vec<Control>, missing: Vec<Ob
         .partition(|address| reached(&address.before));
     if there.is_empty() && open.is_empty() {
         // On a node without IPv6 no agent can try the second address, which says nothing of the first.
-        return match elsewhere.into_iter().next().map(|first| first.before) {
-            Some(first) if matches!(first.observation, Observation::Denied(_)) => Verdict::Skipped {
-                reason: format!("there is no metadata server here: {first}"),
-            },
-            first => Verdict::inconclusive(format!(
-                "whether there is a metadata server here could not be found out: {}",
-                first.map_or_else(|| "nothing was asked".to_owned(), |first| first.to_string())
-            )),
+        let first = elsewhere.into_iter().next().map(|first| first.before);
+        let unknown = match (sends, first) {
+            (Ok(_), Some(first)) if matches!(first.observation, Observation::Denied(_)) => {
+                return Verdict::Skipped {
+                    reason: format!("there is no metadata server here: {first}"),
+                };
+            }
+            (Err(unproven), _) => unproven.to_string(),
+            (Ok(_), Some(first)) => first.to_string(),
+            (Ok(_), None) => "nothing was asked".to_owned(),
         };
+        return Verdict::inconclusive(format!(
+            "whether there is a metadata server here could not be found out: {unknown}"
+        ));
     }
     let mut probes = missing;
     for address in there {
@@ -232,13 +247,29 @@ mod tests {
         #[case] missing: Vec<Observed>,
         #[case] word: &str,
     ) {
-        let verdict = conclude(vec![first, no_ipv6()], controls, missing);
+        let verdict = conclude(vec![first, no_ipv6()], &prove(&held()), controls, missing);
         assert_eq!(verdict.word(), word, "{verdict:?}");
     }
 
     #[test]
+    fn an_outsider_who_can_send_nothing_shows_nothing() {
+        let verdict = conclude(
+            vec![address(closed(), None, &[closed()])],
+            &prove(&not_held()),
+            held(),
+            vec![],
+        );
+        assert_eq!(verdict.word(), "inconclusive", "{verdict:?}");
+    }
+
+    #[test]
     fn a_skip_says_what_was_looked_for() {
-        let Verdict::Skipped { reason } = conclude(vec![address(closed(), None, &[])], held(), vec![]) else {
+        let Verdict::Skipped { reason } = conclude(
+            vec![address(closed(), None, &[])],
+            &prove(&held()),
+            held(),
+            vec![],
+        ) else {
             panic!("expected a skip")
         };
         assert!(reason.contains("metadata server: denied (timed out)"), "{reason}");
@@ -247,7 +278,12 @@ mod tests {
     #[test]
     fn the_second_address_counts_where_it_is_there() {
         let second = address(open(), Some(open()), &[open()]);
-        let verdict = conclude(vec![address(closed(), None, &[closed()]), second], held(), vec![]);
+        let verdict = conclude(
+            vec![address(closed(), None, &[closed()]), second],
+            &prove(&held()),
+            held(),
+            vec![],
+        );
         assert_eq!(verdict.word(), "failed", "{verdict:?}");
     }
 

@@ -137,7 +137,7 @@ async fn judge(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError>
             Answer::Other(why) => Err(why),
         },
     };
-    Ok(match prove(&[control]) {
+    Ok(match prove(&[control, files_are_read(&cx.site.mark.run)]) {
         Err(unproven) => Verdict::inconclusive(unproven.to_string()),
         Ok(proven) => Verdict::Passed(Evidence {
             summary: format!(
@@ -160,16 +160,31 @@ fn failed(findings: Vec<Finding>) -> Verdict {
     }
 }
 
+/// A file that holds an id and nothing else.
+fn in_a_file(id: &str) -> Result<Tenant, impl std::error::Error> {
+    // A JSON text is a YAML text, with every character escaped that needs it.
+    Tenant::from_yaml(&serde_json::json!({ "id": id }).to_string())
+}
+
+/// That a file is refused for the id in it.
+fn files_are_read(run: &RunId) -> Control {
+    let id = longest(run);
+    Control {
+        claim: format!("a tenant file with the id {id} is taken"),
+        holds: match in_a_file(&id) {
+            Ok(tenant) => Ok(format!("it is tenant {}", tenant.id)),
+            Err(error) => Err(error.to_string()),
+        },
+    }
+}
+
 /// What is no id, and the provisioner takes for one.
 fn accepted() -> Vec<Finding> {
     let too_long = "x".repeat(LONGEST + 1);
     let ids = REFUSED.into_iter().chain([too_long.as_str()]);
     ids.filter_map(|id| {
         let by_itself = TenantId::try_from(id).is_ok();
-        // A JSON text is a YAML text, with every character escaped that needs it.
-        let file = serde_json::json!({ "id": id }).to_string();
-        let in_a_file = Tenant::from_yaml(&file).is_ok();
-        (by_itself || in_a_file).then(|| Finding {
+        (by_itself || in_a_file(id).is_ok()).then(|| Finding {
             expected: format!("{id:?} is refused as a tenant's id"),
             seen: if by_itself {
                 "taken"

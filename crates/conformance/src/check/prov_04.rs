@@ -5,6 +5,7 @@ use crate::check::{Check, CheckInfo, Footprint, Profile, Schedule, Severity};
 use crate::cluster::ANSWER;
 use crate::context::Context;
 use crate::error::{HarnessError, within};
+use crate::names;
 use crate::resource::Resource;
 use crate::subject::{self, Subject};
 use crate::verdict::{Cause, Control, Evidence, Finding, Verdict, prove};
@@ -199,7 +200,11 @@ fn conclude(
         .flatten()
         .zip(after.iter().map(Option::as_ref))
         .filter_map(|(before, after)| {
-            let (name, what) = (reference(before), difference(before, after?)?);
+            let what = match after {
+                Some(after) => difference(before, after)?,
+                None => "it is gone".to_owned(),
+            };
+            let name = reference(before);
             (!named(&name)).then(|| Finding {
                 expected: expected.clone(),
                 seen: format!("{name}: {what}, though the provisioner says that it left it alone"),
@@ -307,7 +312,7 @@ fn decided(object: &DynamicObject) -> DynamicObject {
     object.metadata.generation = None;
     object.metadata.managed_fields = None;
     if let Some(annotations) = &mut object.metadata.annotations {
-        annotations.retain(|key, _| !key.starts_with(OF_CONTROLLERS));
+        annotations.retain(|key, _| !key.starts_with(OF_CONTROLLERS) && key != names::REGISTERED);
         if annotations.is_empty() {
             object.metadata.annotations = None;
         }

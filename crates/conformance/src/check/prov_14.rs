@@ -77,6 +77,7 @@ async fn registrations_left(cx: &Context, entries: &[Entry]) -> Result<Vec<Lefto
         run: site.mark.run.to_string(),
         expires: None,
         going: false,
+        registered: false,
     });
     Ok(left.collect())
 }
@@ -162,6 +163,7 @@ mod tests {
             run: "0a1b2c3d".into(),
             expires: None,
             going,
+            registered: false,
         }
     }
 

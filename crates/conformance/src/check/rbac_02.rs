@@ -120,24 +120,32 @@ async fn judge(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError>
     // Its binding is in force before anything is concluded from a refusal.
     let in_force = own_control(&client, tenant, site).await;
     let (namespace, nothing) = (tenant.namespace(), site.mark.run.object("nothing"));
-    let (granted, refused, rules) = futures::join!(
+    let (me, home) = (name(tenant), [namespace.clone()]);
+    let (granted, mut probes, (mut findings, unknown)) = futures::join!(
         use_rights(cx, &client, tenant),
         access::ask_all(&client, forbidden(tenant, &namespace, &nothing), site),
-        rules::of(&client, &namespace),
+        rules::sift(&client, &me, &home, |_, rules| excess(tenant, rules)),
     );
+    probes.extend(unknown);
     let mut controls = vec![in_force];
-    let mut findings = Vec::new();
-    for observed in granted? {
-        match &observed.observation {
-            Observation::Denied(how) => findings.push(Finding {
-                expected: observed.what.clone(),
-                seen: format!("denied ({how})"),
-            }),
-            _ => controls.push(Control::reached(&observed)),
+    match granted {
+        Err(error) => probes.push(Observed::unknown(
+            format!("what {me} may do in {namespace}"),
+            &error,
+        )),
+        Ok(granted) => {
+            for observed in granted {
+                match &observed.observation {
+                    Observation::Denied(how) => findings.push(Finding {
+                        expected: observed.what.clone(),
+                        seen: format!("denied ({how})"),
+                    }),
+                    _ => controls.push(Control::reached(&observed)),
+                }
+            }
         }
     }
-    findings.extend(excess(tenant, &rules?));
-    Ok(judge_denied(&prove(&controls), &refused).with_findings(findings))
+    Ok(judge_denied(&prove(&controls), &probes).with_findings(findings))
 }
 
 /// Does all that the account may do to objects of the run's own, and removes them.

@@ -2,7 +2,7 @@
 //! of their own, and an exec by websocket is a get: whoever asks about create alone sees half of them.
 
 use crate::access::{self, Access, SUBRESOURCES};
-use crate::account::{act_as, own_control};
+use crate::account::{self, act_as, own_control};
 use crate::check::{Check, CheckInfo, Footprint, Profile, Schedule, Severity};
 use crate::context::Context;
 use crate::error::HarnessError;
@@ -11,7 +11,7 @@ use crate::rules::{self, Rule};
 use crate::subject::{self, Subject};
 use crate::verdict::{Finding, Verdict, judge_denied, prove};
 use futures::FutureExt;
-use futures::future::{self, BoxFuture};
+use futures::future::BoxFuture;
 use provisioner::TenantId;
 use std::time::Duration;
 
@@ -63,17 +63,16 @@ async fn judge(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError>
     }
     // Nothing has this name: what is let through finds nothing.
     let (namespaces, nothing) = (namespaces(cx, tenant), site.mark.run.object("nothing"));
-    let (refused, listed) = futures::join!(
+    let me = account::name(tenant);
+    let (mut probes, (findings, unknown)) = futures::join!(
         access::ask_all_twice(&client, asked(tenant, &namespaces, &nothing), site),
-        future::try_join_all(namespaces.iter().map(|namespace| rules::of(&client, namespace))),
+        rules::sift(&client, &me, &namespaces, |namespace, rules| {
+            held_but_forbidden(tenant, namespace, rules)
+        }),
     );
     controls.push(own_control(&client, tenant, site).await);
-    let listed = listed?;
-    let held = namespaces.iter().zip(&listed);
-    let findings: Vec<Finding> = held
-        .filter_map(|(namespace, rules)| held_but_forbidden(tenant, namespace, rules))
-        .collect();
-    Ok(judge_denied(&prove(&controls), &refused).with_findings(findings))
+    probes.extend(unknown);
+    Ok(judge_denied(&prove(&controls), &probes).with_findings(findings))
 }
 
 /// The tenant's own namespace, the other tenants', and that of the services that all of them use.
@@ -104,7 +103,7 @@ fn asked<'a>(tenant: &TenantId, namespaces: &'a [String], name: &'a str) -> Vec<
 
 /// What the API server's list of rights in a namespace holds of subresources. It knows rules that name one object, and verbs that are not
 /// asked for.
-fn held_but_forbidden(tenant: &TenantId, namespace: &str, rules: &[Rule]) -> Option<Finding> {
+fn held_but_forbidden(tenant: &TenantId, namespace: &str, rules: &[Rule]) -> Vec<Finding> {
     let of_these = |rule: &&Rule| {
         let named = SUBRESOURCES
             .iter()
@@ -113,10 +112,15 @@ fn held_but_forbidden(tenant: &TenantId, namespace: &str, rules: &[Rule]) -> Opt
         named || rule.resource == "*" || rule.resource.starts_with("*/")
     };
     let held: Vec<String> = rules.iter().filter(of_these).map(ToString::to_string).collect();
-    (!held.is_empty()).then(|| Finding {
-        expected: format!("the rights of sa-{tenant} in {namespace} hold no subresource of pods, services, deployments or accounts"),
+    if held.is_empty() {
+        return Vec::new();
+    }
+    vec![Finding {
+        expected: format!(
+            "the rights of sa-{tenant} in {namespace} hold no subresource of pods, services, deployments or accounts"
+        ),
         seen: held.join(", "),
-    })
+    }]
 }
 
 #[cfg(test)]

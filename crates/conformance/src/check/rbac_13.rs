@@ -100,15 +100,20 @@ async fn judge(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError>
                 .iter()
                 .map(|stranger| access::twice(|| try_all(cx, stranger, &namespace)))
         ),
-        future::try_join_all(accounts.iter().map(|(_, client)| rules::of(client, &namespace))),
+        future::join_all(accounts.iter().map(|(name, client)| {
+            rules::sift(
+                client,
+                name,
+                std::slice::from_ref(&namespace),
+                |namespace, rules| held_but_forbidden(name, namespace, rules),
+            )
+        })),
     );
     let mut controls = vec![in_force];
     controls.extend(strangers.into_iter().map(|stranger| stranger.control));
-    let listed = listed?;
-    let held = accounts.iter().zip(&listed);
-    let findings = held.filter_map(|((name, _), rules)| held_but_forbidden(name, &namespace, rules));
-    let probes: Vec<Observed> = tried.into_iter().flatten().collect();
-    Ok(judge_denied(&prove(&controls), &probes).with_findings(findings.collect()))
+    let (findings, unknown): (Vec<_>, Vec<_>) = listed.into_iter().unzip();
+    let probes = tried.into_iter().chain(unknown).flatten().collect::<Vec<_>>();
+    Ok(judge_denied(&prove(&controls), &probes).with_findings(findings.concat()))
 }
 
 /// Who says nothing of himself: `system:anonymous`, in `system:unauthenticated`, where the server takes him at all.
@@ -212,13 +217,16 @@ fn judged(answer: Result<serde_json::Value, Refusal>, stranger: &Stranger) -> Ob
     }
 }
 
-fn held_but_forbidden(account: &str, namespace: &str, rules: &[Rule]) -> Option<Finding> {
+fn held_but_forbidden(account: &str, namespace: &str, rules: &[Rule]) -> Vec<Finding> {
     let more = rules.iter().filter(|rule| !rule.is_about_oneself());
     let held: Vec<String> = more.map(ToString::to_string).collect();
-    (!held.is_empty()).then(|| Finding {
+    if held.is_empty() {
+        return Vec::new();
+    }
+    vec![Finding {
         expected: format!("the rights of {account} in {namespace} are questions about itself"),
         seen: format!("more: {}", held.join(", ")),
-    })
+    }]
 }
 
 #[cfg(test)]

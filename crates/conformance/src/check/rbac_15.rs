@@ -156,25 +156,37 @@ async fn judge(cx: &Context) -> Result<Verdict, HarnessError> {
     }
     let member = &member;
     let strangers = others.iter().map(|(groups, client)| stranger(cx, client, groups));
-    let (held, rules, refused, strangers) = futures::join!(
+    let namespaces: Vec<String> = tenants.iter().map(Tenant::namespace).collect();
+    let (held, (listed, unknown), refused, strangers) = futures::join!(
         future::join_all(tenants.iter().map(|tenant| use_rights(cx, member, tenant))),
-        future::try_join_all(tenants.iter().map(|tenant| listed(member, &tenant.id))),
+        rules::sift(member, GROUP, &namespaces, |namespace, rules| {
+            let missing = promised_but_missing(rules, namespace);
+            missing.into_iter().chain(held_but_forbidden(rules)).collect()
+        }),
         not_held(cx, member, tenants),
         future::join_all(strangers),
     );
     let (mut controls, mut findings) = (Vec::new(), Vec::new());
+    let mut probes = [unknown, refused].concat();
+    probes.extend(strangers.into_iter().flatten());
     for (tenant, held) in tenants.iter().zip(held) {
-        let (control, missing) = sorted(&tenant.id, held?);
-        controls.push(control);
-        findings.extend(missing);
+        match held {
+            Ok(held) => {
+                let (control, missing) = sorted(&tenant.id, held);
+                controls.push(control);
+                findings.extend(missing);
+            }
+            Err(error) => probes.push(Observed::unknown(
+                format!("what a member of {GROUP} may do in {}", tenant.namespace()),
+                &error,
+            )),
+        }
     }
-    for finding in rules?.into_iter().flatten() {
+    for finding in listed {
         if !findings.contains(&finding) {
             findings.push(finding);
         }
     }
-    let mut probes = refused?;
-    probes.extend(strangers.into_iter().flatten());
     Ok(judge_denied(&prove(&controls), &probes).with_findings(findings))
 }
 
@@ -335,16 +347,7 @@ fn sorted(tenant: &TenantId, observed: Vec<Observed>) -> (Control, Vec<Finding>)
     (control, missing)
 }
 
-/// What a member's rights in one tenant lack, and what they must not hold, by the API server's own list.
-async fn listed(member: &kube::Client, tenant: &TenantId) -> Result<Vec<Finding>, HarnessError> {
-    let namespace = tenant.namespace();
-    let rules = rules::of(member, &namespace).await?;
-    Ok(promised_but_missing(&rules, &namespace)
-        .into_iter()
-        .chain(held_but_forbidden(&rules))
-        .collect())
-}
-
+/// What a member's rights in one tenant lack, by the API server's own list.
 fn promised_but_missing(rules: &[Rule], namespace: &str) -> Option<Finding> {
     let whole = HELD
         .iter()
@@ -388,11 +391,7 @@ fn held_but_forbidden(rules: &[Rule]) -> Option<Finding> {
 }
 
 /// What must be refused to a member.
-async fn not_held(
-    cx: &Context,
-    member: &kube::Client,
-    tenants: &[Tenant],
-) -> Result<Vec<Observed>, HarnessError> {
+async fn not_held(cx: &Context, member: &kube::Client, tenants: &[Tenant]) -> Vec<Observed> {
     let nothing = cx.site.mark.run.object("nothing");
     let node = cx.site.cluster.nodes.first().map_or("node", String::as_str);
     let mut asked: Vec<(String, Access<'_>)> = NOT_HELD
@@ -405,28 +404,23 @@ async fn not_held(
     let namespaces: Vec<String> = tenants.iter().map(Tenant::namespace).collect();
     let (mut observed, asked_about) = futures::join!(
         access::ask_all(member, asked, &cx.site),
-        future::try_join_all(WAYS_UP.map(|way| asked_about(member, way)))
+        future::join_all(WAYS_UP.map(|way| asked_about(member, way)))
     );
-    observed.extend(asked_about?);
+    observed.extend(asked_about);
     for namespace in &namespaces {
         observed.extend(escalations(cx, member, namespace, &nothing).await);
     }
-    Ok(observed)
+    observed
 }
 
-async fn asked_about(
-    member: &kube::Client,
-    (verb, group, resource): (&'static str, &str, &str),
-) -> Result<Observed, HarnessError> {
-    let observation = if allowed(member, verb, group, resource).await? {
-        Observation::Reached("its access review says yes".to_owned())
-    } else {
-        Observation::Denied("its access review says no".to_owned())
+async fn asked_about(member: &kube::Client, (verb, group, resource): (&'static str, &str, &str)) -> Observed {
+    let what = format!("a member of {GROUP} may {verb} {resource}");
+    let observation = match allowed(member, verb, group, resource).await {
+        Ok(true) => Observation::Reached("its access review says yes".to_owned()),
+        Ok(false) => Observation::Denied("its access review says no".to_owned()),
+        Err(error) => return Observed::unknown(what, &error),
     };
-    Ok(Observed {
-        what: format!("a member of {GROUP} may {verb} {resource}"),
-        observation,
-    })
+    Observed { what, observation }
 }
 
 /// A Role with all rights, and a binding to the ClusterRole that has them: a member may write Roles and bindings, but none that give more

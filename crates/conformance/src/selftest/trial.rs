@@ -24,6 +24,7 @@ use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use provisioner::TenantId;
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -76,8 +77,21 @@ async fn beside_and_judge(
     };
     let outcome = judge(site, fault, around, until_judged).await;
     match beside {
-        Some(beside) => beside.remove(site).await.map_or_else(trouble, |()| outcome),
+        Some(beside) => despite(site, fault, outcome, beside.remove(site).await),
         None => outcome,
+    }
+}
+
+/// What came of a fault, where cleaning up after it may have failed. That is trouble, after which it is planted once more; but not where what was
+/// judged contradicts what was expected: no second try may hide that.
+fn despite(site: &Site, fault: &Fault, outcome: Outcome, cleaned: Result<(), HarnessError>) -> Outcome {
+    match cleaned {
+        Ok(()) => outcome,
+        Err(error) if outcome.is_wrong(&fault.expected) => {
+            site.steps.send(Step::Notice(format!("{}: {error}", fault.name)));
+            outcome
+        }
+        Err(error) => trouble(error),
     }
 }
 
@@ -95,10 +109,14 @@ impl UntilJudged {
             let _ = judged.send(all_passed);
         }
         let services = restored_services(site, &self.services).await;
-        match self.altered {
+        let restored = match self.altered {
             Some(altered) => altered.restore(site).await.and(services),
             None => services,
+        };
+        if restored.is_err() {
+            site.spoilt.store(true, Ordering::Relaxed);
         }
+        restored
     }
 }
 
@@ -114,7 +132,8 @@ pub(super) async fn restored_services(site: &Site, services: &Services) -> Resul
     }
 }
 
-async fn swept_services(site: &Site, services: &Services) -> Result<(), HarnessError> {
+/// Removes what the fault left in Redis.
+pub(super) async fn swept_services(site: &Site, services: &Services) -> Result<(), HarnessError> {
     match site.settings.tenants.first() {
         Some(tenant) => {
             services
@@ -145,15 +164,15 @@ async fn judge(site: &Site, fault: &Fault, around: Surroundings, until_judged: U
     let (ran, (report, restored)) = futures::join!(ran, follow(site, fault, received, until_judged));
     let left = take_back(site, fault, &settings, &report).await;
     let swept = swept_services(site, &fault.services).await;
-    match (ran, restored.and(left).and(swept)) {
-        (_, Err(error)) => trouble(error),
-        (Err(_), Ok(())) if site.cancel.is_cancelled() => Outcome::Interrupted,
-        (Err(error), Ok(())) => trouble(HarnessError {
+    let outcome = match ran {
+        Ok(()) => outcome(fault, &report),
+        Err(_) if site.cancel.is_cancelled() => Outcome::Interrupted,
+        Err(error) => trouble(HarnessError {
             hint: error.hint(),
             what: error.to_string(),
         }),
-        (Ok(()), Ok(())) => outcome(fault, &report),
-    }
+    };
+    despite(site, fault, outcome, restored.and(left).and(swept))
 }
 
 /// Folds the events into the report; answers also whether a fault that others would see was taken back.

@@ -24,8 +24,12 @@ struct Fake {
     refusal: fn() -> Response,
     /// What an access review says, by its attributes.
     says: fn(&Value) -> bool,
+    /// The status of an access review.
+    review: fn(bool) -> Value,
     /// The list of rights in a namespace.
     rules: fn(&str) -> Value,
+    /// Whether there are such lists.
+    lists: bool,
     /// Whether headers arrive.
     heard: bool,
 }
@@ -39,7 +43,9 @@ fn fake() -> Fake {
         impersonates: only_the_administrator,
         refusal: rbac_403,
         says: |_| false,
+        review: |allowed| json!({ "allowed": allowed }),
         rules: |_| json!([]),
+        lists: true,
         heard: true,
     }
 }
@@ -66,9 +72,12 @@ impl Fake {
                 ok(&json!({ "metadata": {}, "status": { "userInfo": info } }))
             }
             "selfsubjectaccessreviews" => {
-                let allowed = (self.says)(&asked.body["spec"]["resourceAttributes"]);
-                ok(&json!({ "metadata": {}, "spec": {}, "status": { "allowed": allowed } }))
+                let way = &asked.body["spec"]["resourceAttributes"];
+                let at_home = way["verb"] == "list" && way["resource"] == "pods";
+                let status = (self.review)(at_home || (self.says)(way));
+                ok(&json!({ "metadata": {}, "spec": {}, "status": status }))
             }
+            "selfsubjectrulesreviews" if !self.lists => refuse(500, "InternalError", "etcd"),
             "selfsubjectrulesreviews" => {
                 let place = asked.body["spec"]["namespace"].as_str().unwrap_or_default();
                 let status = json!({ "incomplete": false, "nonResourceRules": [], "resourceRules": (self.rules)(place) });
@@ -107,6 +116,10 @@ fn a_rule_in_b(namespace: &str) -> Value {
 #[case::not_authenticated(Fake { refusal: || refuse(401, "Unauthorized", "who"), ..fake() }, "inconclusive", "401")]
 #[case::server_error(Fake { refusal: || refuse(500, "InternalError", "etcd"), ..fake() }, "inconclusive", "500")]
 #[case::no_answer(Fake { refusal: silence, ..fake() }, "inconclusive", "no answer within 15 s")]
+#[case::reviews_that_never_say_yes(Fake { review: |_| json!({ "allowed": false }), ..fake() }, "inconclusive", "control did not hold: sa-a may list pods in ai-agents-a")]
+#[case::an_authorizer_that_fails(Fake { review: |allowed| json!({ "allowed": allowed, "evaluationError": "timed out" }), ..fake() }, "inconclusive", "timed out")]
+#[case::no_list_of_rights(Fake { lists: false, ..fake() }, "inconclusive", "the rights of")]
+#[case::no_list_of_rights_hides_nothing(Fake { lists: false, impersonates: |_, _| true, ..fake() }, "failed", "in group system:masters is denied")]
 #[tokio::test(start_paused = true)]
 async fn nobody_is_taken_for_anybody_else(#[case] fake: Fake, #[case] word: &str, #[case] text: &str) {
     let (seen, all) = judged(&Rbac06, move |asked| fake.answer(asked)).await;
