@@ -16,24 +16,31 @@ pub struct Pace {
     slots: Semaphore,
     many: Semaphore,
     turn: Option<(Duration, Mutex<Instant>)>,
+    checks: usize,
+    slowness: u32,
 }
 
 impl Pace {
-    /// For a local cluster: 16 requests under way at once, 8 of them of the kind that checks make many of.
+    /// For a local cluster: 16 requests under way at once, 8 of them of the kind that checks make many of; 32 checks.
     pub fn local() -> Self {
         Pace {
             slots: Semaphore::new(16),
             many: Semaphore::new(8),
             turn: None,
+            checks: 32,
+            slowness: 1,
         }
     }
 
-    /// For any other: five requests a second, four under way at once, 2 of the kind that checks make many of.
+    /// For any other: five requests a second, four under way at once, 2 of the kind that checks make many of; four checks, so that no request
+    /// waits for its turn for as long as an answer may take, and each with five times its time.
     pub fn gentle() -> Self {
         Pace {
             slots: Semaphore::new(4),
             many: Semaphore::new(2),
             turn: Some((Duration::from_millis(200), Mutex::new(Instant::now()))),
+            checks: 4,
+            slowness: 5,
         }
     }
 
@@ -42,6 +49,16 @@ impl Pace {
     pub async fn one_of_many(&self) -> Option<SemaphorePermit<'_>> {
         // The semaphore is never closed.
         self.many.acquire().await.ok()
+    }
+
+    /// How many checks are under way at once.
+    pub fn checks(&self) -> usize {
+        self.checks
+    }
+
+    /// What a check's time limit is on this cluster, that is `limit` on a local one.
+    pub fn limit(&self, limit: Duration) -> Duration {
+        limit * self.slowness
     }
 
     async fn turn(&self) {

@@ -12,16 +12,13 @@ use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-/// Items under way at once.
-const CONCURRENCY: usize = 32;
-
 /// Runs the items that run while the stage stands.
 pub async fn run(cx: &Context, plan: &Plan) {
     let concurrent: Vec<_> = scheduled(plan, Schedule::Concurrent)
         .map(|item| run_item(cx, plan, item).boxed())
         .collect();
     futures::stream::iter(concurrent)
-        .buffer_unordered(CONCURRENCY)
+        .buffer_unordered(cx.site.cluster.pace.checks())
         .collect::<Vec<()>>()
         .await;
     for item in scheduled(plan, Schedule::Exclusive) {
@@ -51,7 +48,8 @@ async fn run_item(cx: &Context, plan: &Plan, item: &Item) {
     let mut needs = item.check.needs(&item.subject, &tenants);
     needs.retain(|resource| *resource != Resource::Enforcement);
     cx.stage.settle(&needs).await;
-    let verdict = guard(item.check.info().timeout, item.check.run(cx, &item.subject)).await;
+    let limit = cx.site.cluster.pace.limit(item.check.info().timeout);
+    let verdict = guard(limit, item.check.run(cx, &item.subject)).await;
     debug_assert!(
         plan.judged().any(|planned| planned.to_string() == name),
         "{name} was not planned"

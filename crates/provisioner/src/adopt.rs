@@ -38,6 +38,8 @@ pub struct Adoption {
     pub difference: Difference,
     /// Who else set fields of these objects; what became ours of that is nobody else's afterwards.
     pub managers: Vec<(ObjectRef, Vec<String>)>,
+    /// The namespace that was looked at.
+    uid: Option<String>,
 }
 
 impl Adoption {
@@ -120,16 +122,7 @@ pub async fn look(
 ) -> Result<Adoption, AdoptError> {
     let calls = Calls::new(ApplyOptions::default().patience, progress);
     let objects = Objects::new(client, &calls, Owner::Tenant(tenant), false);
-    let namespace = tenant.namespace();
-    let Some(live) = objects.namespace().await? else {
-        return Err(AdoptError::Absent(namespace));
-    };
-    if live.metadata.deletion_timestamp.is_some() {
-        return Err(AdoptError::Terminating(namespace));
-    }
-    if let Some(why) = foreign(&live, tenant) {
-        return Err(AdoptError::Foreign { namespace, why });
-    }
+    let live = to_take_over(&objects, tenant).await?;
     let hardened = hardened(&live, harden);
     let manifests = match &hardened {
         Some(hardened) => hardened.applied_to(manifests),
@@ -149,9 +142,25 @@ pub async fn look(
             ..difference
         },
         managers: Vec::new(),
+        uid: live.metadata.uid.clone(),
     };
     find_managers(&objects, &mut adoption).await?;
     refuse(adoption)
+}
+
+/// The namespace, where there is one to take over.
+async fn to_take_over(objects: &Objects<'_>, tenant: &TenantId) -> Result<DynamicObject, AdoptError> {
+    let namespace = tenant.namespace();
+    let Some(live) = objects.namespace().await? else {
+        return Err(AdoptError::Absent(namespace));
+    };
+    if live.metadata.deletion_timestamp.is_some() {
+        return Err(AdoptError::Terminating(namespace));
+    }
+    match foreign(&live, tenant) {
+        Some(why) => Err(AdoptError::Foreign { namespace, why }),
+        None => Ok(live),
+    }
 }
 
 /// What tells that the namespace is another tenant's or another platform's, or one of a test.
@@ -302,6 +311,13 @@ pub async fn adopt(
     let calls = Calls::new(options.patience, progress);
     let owner = Owner::Tenant(&adoption.id);
     let objects = Objects::new(client, &calls, owner, options.force_conflicts);
+    // Between the look and the answer to what it showed, somebody may have taken it or made it anew.
+    if to_take_over(&objects, &adoption.id).await?.metadata.uid != adoption.uid {
+        return Err(AdoptError::Foreign {
+            namespace: adoption.id.namespace(),
+            why: "it was deleted and made anew since it was looked at".to_owned(),
+        });
+    }
     for manifest in &adoption.manifests {
         handover::record(&objects, manifest, |entries| {
             handover::received(manifest, entries)

@@ -14,11 +14,13 @@
 //! # }
 //! ```
 
-mod bindings;
-mod extras;
+pub(crate) mod bindings;
+pub(crate) mod extras;
 pub(crate) mod fields;
 pub(crate) mod objects;
-mod policies;
+mod pods;
+pub(crate) mod policies;
+mod routes;
 
 pub use extras::Extra;
 pub use fields::FieldChange;
@@ -29,6 +31,7 @@ use crate::apply::plan::{self, Look};
 use crate::apply::{ApplyError, ApplyOptions};
 use crate::calls::Calls;
 use crate::hardening::{self, Hardened, Hardening};
+use crate::kinds::Kind;
 use crate::manifest::{Manifest, ObjectRef};
 use crate::names::TenantId;
 use crate::ownership::{self, Ownership};
@@ -106,6 +109,14 @@ impl Difference {
         self.objects.iter().any(|it| it.state.is_in_conflict())
     }
 
+    /// What the API server refuses, each with its words: an apply fails, and forcing conflicts does not help.
+    pub fn refused(&self) -> impl Iterator<Item = (&ObjectRef, &str)> {
+        self.objects.iter().filter_map(|it| match &it.state {
+            State::Refused { why } => Some((&it.object, why.as_str())),
+            _ => None,
+        })
+    }
+
     /// How many objects an apply would create, change and delete, and how many of those to change have fields that others hold: then
     /// it refuses, unless conflicts are forced.
     fn counts(&self) -> [(usize, &'static str); 6] {
@@ -180,7 +191,11 @@ pub(crate) async fn compare(
     let look = Box::pin(plan::look(objects, manifests));
     let around = Box::pin(extras::look(client, objects.calls, &namespace, options.extras));
     let (look, around) = futures::future::try_join(look, around).await?;
-    let Look { tried, leftovers } = look;
+    let Look {
+        tried,
+        leftovers,
+        unlisted,
+    } = look;
     let pruned: Vec<ObjectRef> = leftovers.into_iter().map(|it| it.reference).collect();
     let known: BTreeSet<ObjectRef> = manifests
         .iter()
@@ -204,8 +219,19 @@ pub(crate) async fn compare(
         extras: around.extras(manifests, &known),
         left_out: Vec::new(),
         looked_at: around.counts(),
-        unseen: around.unseen,
+        unseen: unseen(around.unseen, &unlisted),
     })
+}
+
+/// Beside what could not be looked at: the kinds of which nobody knows whether something of ours is left over.
+fn unseen(mut unseen: Vec<String>, unlisted: &[(&Kind, String)]) -> Vec<String> {
+    for (kind, refusal) in unlisted {
+        let line = extras::unseen(kind, refusal);
+        if !unseen.contains(&line) {
+            unseen.push(line);
+        }
+    }
+    unseen
 }
 
 /// Everything is to be made, and nobody can have put anything beside it.

@@ -20,10 +20,11 @@
 //! # }
 //! ```
 
+mod extras;
 pub(crate) mod ingress;
 mod served;
 
-pub use crate::diff::{FieldChange, ObjectDifference, State};
+pub use crate::diff::{Extra, FieldChange, ObjectDifference, State};
 pub use ingress::{Allowed, Ingress, PodIngress};
 
 use crate::apply::objects::{Objects, Owner, was_applied_by_us};
@@ -42,6 +43,7 @@ use kube::api::ListParams;
 use kube::core::DynamicObject;
 use kube::{Api, Client};
 use served::Served;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// What an apply would do to the platform's objects, and to the pods of the shared services' namespace.
@@ -54,12 +56,23 @@ pub struct Difference {
     pub namespace: String,
     /// Who may reach its pods, now and then; by name. Pods that have ended are left out.
     pub pods: Vec<PodIngress>,
+    /// What others put into that namespace that opens it, and added to our admission policies so that they judge less. An apply leaves it
+    /// alone.
+    pub extras: Vec<Extra>,
+    /// What could not be looked at, and why: nothing is said about it.
+    pub unseen: Vec<String>,
 }
 
 impl Difference {
-    /// Whether an apply would write nothing.
+    /// Whether an apply would write nothing, and nothing of others opens what is ours. What could not be looked at is not counted.
     #[must_use]
     pub fn is_same(&self) -> bool {
+        self.extras.is_empty() && self.is_applied()
+    }
+
+    /// Whether an apply would write nothing.
+    #[must_use]
+    pub fn is_applied(&self) -> bool {
         let stays = |it: &ObjectDifference| matches!(it.state, State::Same | State::Skip { .. });
         self.objects.iter().all(stays)
     }
@@ -87,17 +100,29 @@ pub async fn diff(
     );
     require_namespace(&objects, namespace).await?;
     let Served { manifests, skipped } = served::of(client, &calls, manifests).await?;
-    let Look { tried, leftovers } = plan::look(&objects, &manifests).await?;
-    let mut compared = Vec::new();
-    let mut wanted = Vec::new();
+    let Look {
+        tried,
+        leftovers,
+        unlisted,
+    } = plan::look(&objects, &manifests).await?;
+    let (mut compared, mut wanted) = (Vec::new(), Vec::new());
+    let mut found: Vec<Extra> = Vec::new();
     for one in tried {
         let object = one.manifest.reference();
+        let live = one.live.as_ref();
+        found.extend(live.and_then(|live| extras::of_admission(one.manifest, live)));
         let (state, outcome) = objects::compare(&objects, one, foreign).await?;
         wanted.extend(outcome);
         compared.push(ObjectDifference { object, state });
     }
     let pruned: Vec<ObjectRef> = leftovers.into_iter().map(|it| it.reference).collect();
-    let pods = pods(client, &calls, namespace, &wanted, &pruned).await?;
+    let policies = policies(client, &calls, namespace).await?;
+    let pods = pods(client, &calls, namespace, &policies, &wanted, &pruned).await?;
+    found.extend(opened(&policies, &manifests, &pruned, namespace)?);
+    let (given, mut unseen) = extras::of_bindings(client, &calls, namespace).await?;
+    found.extend(given);
+    unseen.extend(unlisted.iter().map(|(_, refusal)| extras::unseen(refusal)));
+    found.sort_by(|a, b| a.object.cmp(&b.object));
     compared.extend(skipped.into_iter().map(|(object, why)| ObjectDifference {
         object,
         state: State::Skip { why },
@@ -110,6 +135,8 @@ pub async fn diff(
         objects: compared,
         namespace: namespace.to_owned(),
         pods,
+        extras: found,
+        unseen,
     })
 }
 
@@ -186,23 +213,49 @@ fn foreign(live: &DynamicObject) -> Option<String> {
         .filter(|_| !was_applied_by_us(live))
 }
 
+/// What policies in the namespace let in that is neither the templates' nor about to be pruned.
+fn opened(
+    policies: &[NetworkPolicy],
+    manifests: &[Manifest],
+    pruned: &[ObjectRef],
+    namespace: &str,
+) -> Result<Vec<Extra>, CallError> {
+    let known: BTreeSet<ObjectRef> = manifests
+        .iter()
+        .map(Manifest::reference)
+        .chain(pruned.iter().cloned())
+        .collect();
+    let ours: Vec<NetworkPolicy> = manifests
+        .iter()
+        .filter(|manifest| manifest.kind.kind == "NetworkPolicy")
+        .map(|manifest| policy(&manifest.object))
+        .collect::<Result<_, _>>()?;
+    Ok(extras::of_policies(policies, &ours, &known, namespace))
+}
+
+async fn policies(
+    client: &Client,
+    calls: &Calls<'_>,
+    namespace: &str,
+) -> Result<Vec<NetworkPolicy>, CallError> {
+    let policies: Api<NetworkPolicy> = Api::namespaced(client.clone(), namespace);
+    let all = ListParams::default();
+    let what = format!("list networkpolicies in {namespace}");
+    Ok(calls.make(what, || policies.list(&all)).await?.items)
+}
+
 async fn pods(
     client: &Client,
     calls: &Calls<'_>,
     namespace: &str,
+    now: &[NetworkPolicy],
     wanted: &[DynamicObject],
     pruned: &[ObjectRef],
 ) -> Result<Vec<PodIngress>, CallError> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let policies: Api<NetworkPolicy> = Api::namespaced(client.clone(), namespace);
     let all = ListParams::default();
     let pods = calls
         .make(format!("list pods in {namespace}"), || pods.list(&all))
-        .await?;
-    let now = calls
-        .make(format!("list networkpolicies in {namespace}"), || {
-            policies.list(&all)
-        })
         .await?;
     let mut then = Vec::new();
     for object in wanted.iter().filter(|object| is_policy(object)) {
@@ -215,9 +268,9 @@ async fn pods(
                 .iter()
                 .any(|object| object.kind == "NetworkPolicy" && Some(object.name.as_str()) == name)
     };
-    let staying: Vec<NetworkPolicy> = now.items.iter().filter(|it| !replaced(it)).cloned().collect();
+    let staying: Vec<NetworkPolicy> = now.iter().filter(|it| !replaced(it)).cloned().collect();
     then.extend(staying);
-    Ok(ingress::of_pods(&pods.items, &now.items, &then, namespace))
+    Ok(ingress::of_pods(&pods.items, now, &then, namespace))
 }
 
 fn is_policy(object: &DynamicObject) -> bool {
@@ -242,6 +295,10 @@ fn policy(object: &DynamicObject) -> Result<NetworkPolicy, CallError> {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         objects::show(&self.objects, f)?;
+        self.extras.iter().try_for_each(|extra| write!(f, "{extra}"))?;
+        self.unseen
+            .iter()
+            .try_for_each(|what| writeln!(f, "unseen   {what}"))?;
         writeln!(f, "\npods of {}", self.namespace)?;
         ingress::show(&self.pods, f)
     }
@@ -338,6 +395,8 @@ mod tests {
                 pod("postgresql-0", inside(), inside()),
                 pod("redis-0", inside(), Ingress::Only(Vec::new())),
             ],
+            extras: Vec::new(),
+            unseen: Vec::new(),
         };
         insta::assert_snapshot!(difference);
         assert!(!difference.is_same());

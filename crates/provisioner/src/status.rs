@@ -118,14 +118,7 @@ pub async fn status(
 ) -> Result<Status, CallError> {
     let calls = Calls::new(PATIENCE, progress);
     let ownership = look(&calls, client, &tenant.id).await?;
-    let mut status = Status {
-        id: tenant.id.clone(),
-        namespace: tenant.namespace(),
-        state: State::Absent,
-        standing: None,
-        missing: Vec::new(),
-        registration: Registration::NotAsked,
-    };
+    let mut status = Status::absent(tenant);
     match ownership {
         Ownership::Absent => status.missing.push(status.lacks("it does not exist".to_owned())),
         Ownership::Foreign { why } => {
@@ -189,6 +182,25 @@ async fn registered(client: &Client, tenant: &Tenant, ask: bool, progress: &dyn 
 }
 
 impl Status {
+    /// That of a tenant of which nothing could be found out.
+    pub fn unknown(tenant: &Tenant, error: &CallError) -> Self {
+        let mut status = Status::absent(tenant);
+        status.state = State::Unknown;
+        status.missing.push(status.lacks(error.to_string()));
+        status
+    }
+
+    fn absent(tenant: &Tenant) -> Self {
+        Status {
+            id: tenant.id.clone(),
+            namespace: tenant.namespace(),
+            state: State::Absent,
+            standing: None,
+            missing: Vec::new(),
+            registration: Registration::NotAsked,
+        }
+    }
+
     fn lacks(&self, detail: String) -> Lacking {
         Lacking {
             object: ObjectRef {

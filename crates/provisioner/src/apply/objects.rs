@@ -81,6 +81,14 @@ pub(crate) struct Leftover {
     uid: Option<String>,
 }
 
+/// What there is of a kind.
+pub(super) enum Owned {
+    /// All of it.
+    Listed(Vec<DynamicObject>),
+    /// We may not know: what was asked for, and the API server's words.
+    Forbidden(String),
+}
+
 /// Why applying one object failed.
 pub(crate) struct Failure<'m> {
     pub(super) manifest: &'m Manifest,
@@ -302,8 +310,8 @@ impl<'a> Objects<'a> {
     }
 
     /// All objects of the kind that wear the owner's labels, in its namespace where the kind lives in one. A kind that the server
-    /// does not have has none, and neither has one that we may not look at and that no template makes.
-    pub(super) async fn owned(&self, kind: &Kind, wanted: bool) -> Result<Vec<DynamicObject>, CallError> {
+    /// does not have has none. One that we may not look at is an error where a template makes such objects (`wanted`).
+    pub(super) async fn owned(&self, kind: &Kind, wanted: bool) -> Result<Owned, CallError> {
         let api = self.api(kind);
         let parameters = ListParams::default().labels(&self.owner.selector());
         let what = match kind.scope {
@@ -311,16 +319,17 @@ impl<'a> Objects<'a> {
             Scope::Cluster => format!("list {}", kind.plural),
         };
         match self.calls.make(&what, || api.list(&parameters)).await {
-            Ok(list) => Ok(list.items),
+            Ok(list) => Ok(Owned::Listed(list.items)),
             Err(CallError {
                 cause: Cause::Refused(status),
                 ..
             }) if !wanted && matches!(status.code, 403 | 404) => {
-                tracing::debug!(
-                    "{what}: {}; objects of this kind are not looked for",
-                    status.message
-                );
-                Ok(Vec::new())
+                let refusal = format!("{what}: {}", status.message);
+                tracing::debug!("{refusal}; objects of this kind are not looked for");
+                Ok(match status.code {
+                    403 => Owned::Forbidden(refusal),
+                    _ => Owned::Listed(Vec::new()),
+                })
             }
             Err(error) => Err(error),
         }

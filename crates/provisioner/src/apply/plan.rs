@@ -1,10 +1,11 @@
 //! Compares what is wanted with what is, by the server's own dry run, before anything is written.
 
-use super::objects::{Failure, Leftover, Objects};
+use super::objects::{Failure, Leftover, Objects, Owned};
 use super::{ApplyError, conflict, fields};
 use crate::calls::{self, CallError};
 use crate::kinds::{self, Kind, Phase};
 use crate::manifest::Manifest;
+use crate::progress::Step;
 use futures::FutureExt;
 use futures::future;
 use kube::core::DynamicObject;
@@ -70,6 +71,8 @@ pub(crate) struct Look<'m> {
     pub(crate) tried: Vec<Tried<'m>>,
     /// Of ours, and in no manifest.
     pub(crate) leftovers: Vec<Leftover>,
+    /// Kinds that are in no manifest and that we may not list, each with the refusal: what is left over of them is not known.
+    pub(crate) unlisted: Unlisted,
 }
 
 /// Looks at everything, and tries by a dry run each manifest that is not plainly what the object is already: a dry run costs the server
@@ -78,7 +81,7 @@ pub(crate) async fn look<'m>(
     objects: &Objects<'_>,
     manifests: &'m [Manifest],
 ) -> Result<Look<'m>, CallError> {
-    let mut live = live(objects, manifests).await?;
+    let (mut live, unlisted) = live(objects, manifests).await?;
     let results = manifests.iter().map(|manifest| {
         let known = live.get(&key(manifest.kind, manifest.name()));
         let same = known.filter(|(_, object)| fields::is_as_applied(&manifest.object, object));
@@ -108,7 +111,11 @@ pub(crate) async fn look<'m>(
         .filter_map(|(kind, object)| Leftover::of(kind, &object))
         .collect();
     leftovers.sort_by(|a, b| a.reference.cmp(&b.reference));
-    Ok(Look { tried, leftovers })
+    Ok(Look {
+        tried,
+        leftovers,
+        unlisted,
+    })
 }
 
 /// For a namespace that exists: what has to be done, or what forbids it.
@@ -129,6 +136,10 @@ pub(crate) async fn settle<'m>(objects: &Objects<'_>, look: Look<'m>) -> Result<
         }
     }
     conflict::settle(objects, failed).await?;
+    for (_, refusal) in look.unlisted {
+        let note = format!("{refusal}; what is left over of these, if anything, is not pruned");
+        objects.calls.progress.step(&Step::Note(note));
+    }
     Ok(Plan {
         actions,
         leftovers: look.leftovers,
@@ -136,31 +147,33 @@ pub(crate) async fn settle<'m>(objects: &Objects<'_>, look: Look<'m>) -> Result<
 }
 
 type Live = HashMap<(&'static str, String), (&'static Kind, DynamicObject)>;
+type Unlisted = Vec<(&'static Kind, String)>;
 
 fn key(kind: &'static Kind, name: &str) -> (&'static str, String) {
     (kind.kind, name.to_owned())
 }
 
 /// The owner's namespace, and all that wears the owner's labels, of every kind that its templates may make.
-async fn live(objects: &Objects<'_>, manifests: &[Manifest]) -> Result<Live, CallError> {
+async fn live(objects: &Objects<'_>, manifests: &[Manifest]) -> Result<(Live, Unlisted), CallError> {
     let lists = objects.searched().map(|kind| {
         let wanted = manifests.iter().any(|manifest| manifest.kind == kind);
-        async move { objects.owned(kind, wanted).await.map(|list| (kind, list)) }.boxed()
+        async move { objects.owned(kind, wanted).await.map(|owned| (kind, owned)) }.boxed()
     });
     let (namespace, lists) = future::join(objects.namespace(), calls::all(lists)).await;
-    let mut lists: Vec<(&'static Kind, Vec<DynamicObject>)> = lists.into_iter().collect::<Result<_, _>>()?;
-    lists.push((&kinds::NAMESPACE, namespace?.into_iter().collect()));
-    let all = lists
-        .into_iter()
-        .flat_map(|(kind, list)| list.into_iter().map(move |object| (kind, object)));
-    Ok(all
-        .map(|(kind, object)| {
-            (
-                key(kind, object.metadata.name.as_deref().unwrap_or_default()),
-                (kind, object),
-            )
-        })
-        .collect())
+    let mut all: Vec<(&'static Kind, DynamicObject)> = Vec::new();
+    let mut unlisted = Unlisted::new();
+    for result in lists {
+        match result? {
+            (kind, Owned::Listed(list)) => all.extend(list.into_iter().map(|object| (kind, object))),
+            (kind, Owned::Forbidden(refusal)) => unlisted.push((kind, refusal)),
+        }
+    }
+    all.extend(namespace?.map(|object| (&kinds::NAMESPACE, object)));
+    let live = all.into_iter().map(|(kind, object)| {
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        (key(kind, name), (kind, object))
+    });
+    Ok((live.collect(), unlisted))
 }
 
 fn action(current: Option<DynamicObject>, wanted: DynamicObject) -> Action {

@@ -4,9 +4,10 @@ use super::ClusterArgs;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
-/// Compare or apply what all tenants share: rights of platform admins, policies of the shared services.
+/// Compare or apply what all tenants share: rights of platform admins, policies of the shared services, admission policies.
 ///
-/// These are the ClusterRole of platform admins and its binding, and the NetworkPolicies in the namespace of PostgreSQL and Redis.
+/// These are the ClusterRole of platform admins and its binding, the NetworkPolicies in the namespace of PostgreSQL and Redis, and, where
+/// the server has such (Kubernetes 1.30), the ValidatingAdmissionPolicies of tenants' namespaces with their bindings.
 /// The namespace itself and what runs in it are not made here.
 #[derive(Debug, Args)]
 pub(crate) struct PlatformArgs {
@@ -76,7 +77,7 @@ pub(crate) struct PlatformApplyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PlatformSettingsArgs {
-    /// A file of the platform's settings (sharedServices, databaseClientNamespaces); what it does not name has the standard values.
+    /// A file of the platform's settings (sharedServices, databaseClientNamespaces, admission); what it does not name has the standard values.
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// A directory that replaces, adds or removes templates (NAME.yaml.hbs, NAME.delete).

@@ -4,7 +4,7 @@ use super::open;
 use crate::cli::DeleteArgs;
 use crate::console::{self, Log};
 use crate::failure::Failure;
-use provisioner::fleet::Selection;
+use provisioner::fleet::{Member, Selection};
 use provisioner::{
     Connection, DeleteError, DeleteOptions, DnsEntry, Inventory, Ownership, Tenant, delete, inventory,
     ownership, registration, remove_generated,
@@ -20,6 +20,7 @@ struct Removal<'a> {
 }
 
 pub(super) async fn run(args: DeleteArgs) -> Result<(), Failure> {
+    let tiers = args.tenants.tiers.clone();
     let members = Selection::from(args.tenants).members()?;
     let tenants: Vec<&Tenant> = members.iter().map(|member| &member.tenant).collect();
     if !args.yes && !console::can_ask() {
@@ -34,8 +35,8 @@ pub(super) async fn run(args: DeleteArgs) -> Result<(), Failure> {
         timeout: args.timeout,
     };
     let mut goings = Vec::new();
-    for tenant in tenants {
-        goings.push(Going::of(&connection, tenant, &existing).await?);
+    for member in &members {
+        goings.push(Going::of(&connection, member, tiers.as_deref(), &existing).await?);
     }
     let plan: Vec<String> = goings.iter().flat_map(|going| going.plan(&removal)).collect();
     if !args.yes && (args.purge_data || !existing.is_empty()) {
@@ -48,26 +49,66 @@ pub(super) async fn run(args: DeleteArgs) -> Result<(), Failure> {
     } else {
         plan.iter().for_each(|line| tracing::info!("{line}"));
     }
+    let mut failed = Vec::new();
     for going in &goings {
-        delete_one(&connection, going, &removal).await?;
+        match delete_one(&connection, going, &removal).await {
+            Ok(()) => {}
+            Err(failure) if goings.len() == 1 => return Err(failure),
+            Err(failure) => {
+                console::complain_of(&going.tenant.namespace(), &failure);
+                failed.push(going.tenant.id.as_str());
+            }
+        }
     }
-    Ok(())
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let error = format!(
+        "{} of {} tenants are not deleted: {}",
+        failed.len(),
+        goings.len(),
+        failed.join(", ")
+    );
+    Err(Failure::failed(
+        error,
+        "mend what is said of each; the same command goes on where it stopped",
+    ))
 }
 
 /// A tenant that is deleted, and what was there before.
 struct Going<'t> {
     tenant: &'t Tenant,
+    /// The arguments that name it.
+    named: String,
     inventory: Option<Inventory>,
 }
 
 impl<'t> Going<'t> {
-    async fn of(connection: &Connection, tenant: &'t Tenant, existing: &[&Tenant]) -> Result<Self, Failure> {
+    async fn of(
+        connection: &Connection,
+        member: &'t Member,
+        tiers: Option<&Path>,
+        existing: &[&Tenant],
+    ) -> Result<Self, Failure> {
+        let tenant = &member.tenant;
         let exists = existing.iter().any(|it| it.id == tenant.id);
         let inventory = match exists {
             true => Some(inventory(&connection.client, &tenant.id).await?),
             false => None,
         };
-        Ok(Self { tenant, inventory })
+        // Where its data is, is in its file.
+        let mut named = match &member.file {
+            Some(file) => format!("-f {}", file.display()),
+            None => format!("--tenant-id {}", tenant.id),
+        };
+        if let Some(tiers) = tiers {
+            named = format!("{named} --tiers {}", tiers.display());
+        }
+        Ok(Self {
+            tenant,
+            named,
+            inventory,
+        })
     }
 
     /// What goes and what stays, line by line.
@@ -208,7 +249,8 @@ async fn delete_one(
         console::result(format_args!("removed from PostgreSQL and Redis: {was}"));
     } else {
         console::result(format_args!(
-            "kept: what PostgreSQL and Redis hold of the tenant, rows, queue and accounts; it is removed by: provisioner delete --tenant-id {id} --purge-data"
+            "kept: what PostgreSQL and Redis hold of the tenant, rows, queue and accounts; it is removed by: provisioner delete {} --purge-data",
+            going.named
         ));
     }
     Ok(())

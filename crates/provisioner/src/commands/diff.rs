@@ -159,11 +159,11 @@ pub(super) async fn server(
         console::document("Differences", &found);
     }
     tracing::info!("dry run: nothing was changed");
-    let refused = found
+    let in_conflict = found
         .tenants
         .iter()
         .filter(|it| it.difference.is_in_conflict() && !force_conflicts);
-    let refused: Vec<&str> = refused.map(|it| it.difference.namespace.as_str()).collect();
+    let in_conflict: Vec<&str> = in_conflict.map(|it| it.difference.namespace.as_str()).collect();
     if let Some(unknown) = found.failed.first() {
         let count = found.failed.len();
         let error = format!(
@@ -172,14 +172,31 @@ pub(super) async fn server(
         );
         return Err(Failure::failed(error, ""));
     }
-    if refused.is_empty() {
+    refused_by_the_server(&found)?;
+    if in_conflict.is_empty() {
         return Ok(());
     }
     Err(Failure::failed(
         format!(
             "dry run: apply would be refused, since others set fields of {}",
-            refused.join(", ")
+            in_conflict.join(", ")
         ),
         "settle who sets these fields, or take them back with --force-conflicts",
+    ))
+}
+
+/// Whether conflicts are forced or not.
+fn refused_by_the_server(found: &Differences) -> Result<(), Failure> {
+    let refused = found.tenants.iter().flat_map(|it| it.difference.refused());
+    let refused: Vec<String> = refused.map(|(object, why)| format!("{object}: {why}")).collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::failed(
+        format!(
+            "dry run: apply would be refused by the API server: {}",
+            refused.join("; ")
+        ),
+        "mend the template; where a field cannot be changed, delete the object as is said above, and apply makes it anew",
     ))
 }

@@ -7,6 +7,11 @@ use crate::failure::Failure;
 use provisioner::{ApplyOptions, Connection, Manifest, Platform, Templates, platform, render_platform};
 use std::process::ExitCode;
 
+/// Something differs.
+const DRIFT: u8 = 1;
+/// It could not be found out.
+const UNKNOWN: u8 = 2;
+
 pub(super) async fn diff(args: PlatformDiffArgs) -> Result<ExitCode, Failure> {
     let (settings, manifests) = prepare(&args.settings)?;
     let connection = open(args.cluster).await?;
@@ -14,7 +19,12 @@ pub(super) async fn diff(args: PlatformDiffArgs) -> Result<ExitCode, Failure> {
         .await
         .map_err(Failure::of_a_comparison)?;
     console::results(&difference);
-    Ok(ExitCode::from(u8::from(!difference.is_same())))
+    let code = match (difference.is_same(), difference.unseen.is_empty()) {
+        (true, true) => 0,
+        (true, false) => UNKNOWN,
+        (false, _) => DRIFT,
+    };
+    Ok(ExitCode::from(code))
 }
 
 pub(super) async fn apply(args: PlatformApplyArgs) -> Result<(), Failure> {
@@ -28,7 +38,7 @@ pub(super) async fn apply(args: PlatformApplyArgs) -> Result<(), Failure> {
     let log = Log::default();
     let difference = platform::diff(&client, &settings, &manifests, &log).await?;
     console::results(&difference);
-    if !difference.is_same() && !args.yes {
+    if !difference.is_applied() && !args.yes {
         let unchanged = |why| format!("apply platform: {why}; nothing was changed");
         if !console::can_ask() {
             let error = unchanged("there is no terminal to ask on");

@@ -23,9 +23,12 @@ pub(super) async fn run(args: StatusArgs) -> Result<ExitCode, Failure> {
     let mut tenants = Vec::new();
     for Prepared { tenant, manifests } in &prepared {
         let ask = !args.no_registration;
-        let status = status::status(&connection.client, tenant, manifests, ask, &Log::default())
-            .await
-            .map_err(Failure::unknown)?;
+        let status = status::status(&connection.client, tenant, manifests, ask, &Log::default()).await;
+        let status = match status {
+            Ok(status) => status,
+            Err(error) if prepared.len() == 1 => return Err(Failure::unknown(error)),
+            Err(error) => Status::unknown(tenant, &error),
+        };
         if args.output.output == OutputFormat::Text {
             console::results(status.text(jiff::Timestamp::now()));
         }

@@ -40,6 +40,13 @@ pub(super) fn new(args: TenantNewArgs) -> Result<(), Failure> {
                 problem,
                 "a file that exists is kept; name another with --file PATH",
             ),
+            ErrorKind::NotFound => {
+                let directory = file.parent().unwrap_or(&file).display();
+                Failure::usage(
+                    problem,
+                    &format!("make its directory first: mkdir -p {directory}"),
+                )
+            }
             _ => Failure::failed(problem, ""),
         }
     };

@@ -42,11 +42,24 @@ pub(super) fn given_to_tenants(binding: &DynamicObject) -> Vec<String> {
         return Vec::new();
     }
     let is_discovery = is_discovery(binding);
+    reaching(binding, "in every namespace", |subject| {
+        is_tenants(subject) || is_everybody(subject) && !is_discovery
+    })
+}
+
+/// The same of a RoleBinding in a namespace that is no tenant's; no template makes one there.
+pub(crate) fn given_to_tenants_in(binding: &DynamicObject, namespace: &str) -> Vec<String> {
+    reaching(binding, &format!("in {namespace}"), |subject| {
+        is_tenants(subject) || is_everybody(subject)
+    })
+}
+
+fn reaching(binding: &DynamicObject, place: &str, counts: impl Fn(&Subject) -> bool) -> Vec<String> {
     let role = role(binding);
     subjects(binding)
         .iter()
-        .filter(|subject| is_tenants(subject) || is_everybody(subject) && !is_discovery)
-        .map(|subject| format!("{role}, in every namespace, to {}", name(subject)))
+        .filter(|subject| counts(subject))
+        .map(|subject| format!("{role}, {place}, to {}", name(subject)))
         .collect()
 }
 
@@ -130,6 +143,14 @@ mod tests {
         assert_eq!(found.len(), usize::from(counts), "{found:?}");
         // In the namespace all of them do.
         assert_eq!(given(&binding("x", "view", &subject)).len(), 1);
+        // In another one, the same do as in the cluster.
+        let found = given_to_tenants_in(&binding("x", "view", &subject), "database");
+        assert_eq!(found.len(), usize::from(counts), "{found:?}");
+        assert!(
+            found
+                .iter()
+                .all(|line| line.starts_with("the rights of ClusterRole view, in database, to "))
+        );
     }
 
     #[rstest]

@@ -2,14 +2,14 @@
 //! found out without a client.
 
 use super::objects::kubectl_delete;
-use super::{Extras, bindings, policies};
+use super::{Extras, bindings, pods, policies, routes};
 use crate::calls::{CallError, Calls, Cause};
 use crate::kinds::{self, Kind, Scope};
 use crate::manifest::{Manifest, ObjectRef};
 use futures::FutureExt;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
-use kube::core::DynamicObject;
+use kube::core::{DynamicObject, ObjectMeta};
 use kube::{Api, Client};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,7 +49,9 @@ impl fmt::Display for Extra {
 }
 
 /// The kinds in the namespace whose objects can open something.
-const OPENING: [&str; 5] = [
+const OPENING: [&str; 7] = [
+    "Deployment",
+    "Ingress",
     "Namespace",
     "NetworkPolicy",
     "ResourceQuota",
@@ -81,9 +83,8 @@ pub(super) async fn look(
     let lists = in_namespace.chain(in_cluster).map(|kind| {
         let kind: &'static Kind = kind;
         async move {
-            list(client, calls, kind, namespace)
-                .await
-                .map(|list| (kind, list))
+            let list = list(client, calls, kind, namespace).await;
+            (kind, list)
         }
         .boxed()
     });
@@ -92,24 +93,40 @@ pub(super) async fn look(
         objects: Vec::new(),
         unseen: Vec::new(),
     };
-    for result in crate::calls::all(lists).await {
+    for (kind, result) in crate::calls::all(lists).await {
         match result {
-            Ok((kind, list)) => around.objects.extend(list.into_iter().map(|object| (kind, object))),
+            Ok(list) => around
+                .objects
+                .extend(list.into_iter().map(|object| (kind, object))),
             Err(CallError {
                 what,
                 cause: Cause::Refused(status),
                 ..
-            }) if status.code == 403 => around.unseen.push(format!(
-                "{what}: {}; a cluster administrator may, and --namespace-only leaves the cluster's bindings out",
-                status.message
-            )),
+            }) if status.code == 403 => {
+                let refusal = format!("{what}: {}", status.message);
+                around.unseen.push(unseen(kind, &refusal));
+            }
             Err(error) => return Err(error),
         }
     }
     Ok(around)
 }
 
-async fn list(
+/// What is said of a kind that we may not look at: the refusal, and who may.
+pub(super) fn unseen(kind: &Kind, refusal: &str) -> String {
+    let may = match kind.scope {
+        Scope::Namespaced => {
+            "a member of platform-admins may, once `provisioner platform apply` has brought their rights up to date"
+        }
+        Scope::Cluster => {
+            "a cluster administrator may, and --namespace-only leaves the cluster's bindings out"
+        }
+    };
+    format!("{refusal}; {may}")
+}
+
+/// All objects of the kind, whoever made them.
+pub(crate) async fn list(
     client: &Client,
     calls: &Calls<'_>,
     kind: &Kind,
@@ -174,12 +191,14 @@ impl Around {
                     .unwrap_or_default(),
                 (None, "RoleBinding") => bindings::given(object),
                 (None, "ClusterRoleBinding") => bindings::given_to_tenants(object),
-                (None, "Service") => ways_in(object, &Value::Null),
+                (None, "Service") => ways_in(&object.data, &Value::Null),
+                (None, "Ingress") => routes::led_in(&object.data, &Value::Null),
+                (None, "Deployment") => pods::of_the_node(&object.data, &Value::Null),
                 // A further quota can only take away: what each of them counts must be within each.
                 _ => Vec::new(),
             };
             if !opens.is_empty() {
-                extras.push(extra(reference, object, opens, manifest.is_some()));
+                extras.push(extra(reference, &object.metadata, opens, manifest.is_some()));
             }
         }
         extras.sort_by(|a, b| a.object.cmp(&b.object));
@@ -193,7 +212,8 @@ fn policy(object: &DynamicObject) -> Option<NetworkPolicy> {
     is_policy.then(|| serde_json::to_value(object).and_then(serde_json::from_value).ok())?
 }
 
-fn extra(object: ObjectRef, live: &DynamicObject, opens: Vec<String>, is_ours: bool) -> Extra {
+/// An object that opens something, and what to do about it: of ours, the part that is somebody else's.
+pub(crate) fn extra(object: ObjectRef, live: &ObjectMeta, opens: Vec<String>, is_ours: bool) -> Extra {
     let delete = kubectl_delete(&object);
     let remedy = if is_ours {
         let edit = delete.replacen("delete", "edit", 1);
@@ -206,19 +226,15 @@ fn extra(object: ObjectRef, live: &DynamicObject, opens: Vec<String>, is_ours: b
     Extra {
         opens,
         made_by: first_manager(live),
-        made_at: live
-            .metadata
-            .creation_timestamp
-            .as_ref()
-            .map(|time| time.0.to_string()),
+        made_at: live.creation_timestamp.as_ref().map(|time| time.0.to_string()),
         remedy,
         object,
     }
 }
 
 /// Who wrote the object first. A later write of the same manager moves its time, so this is the best guess that the server leaves.
-fn first_manager(object: &DynamicObject) -> Option<String> {
-    let entries = object.metadata.managed_fields.iter().flatten();
+fn first_manager(object: &ObjectMeta) -> Option<String> {
+    let entries = object.managed_fields.iter().flatten();
     let of_the_object = entries.filter(|entry| entry.subresource.is_none());
     of_the_object
         .min_by_key(|entry| entry.time.as_ref().map(|time| time.0))?
@@ -231,42 +247,29 @@ fn first_manager(object: &DynamicObject) -> Option<String> {
 fn added(kind: &Kind, live: &DynamicObject, manifest: &Manifest) -> Vec<String> {
     let ours = &manifest.object.data;
     match kind.kind {
-        "Service" => ways_in(live, ours),
+        "Service" => ways_in(&live.data, ours),
+        "Ingress" => routes::led_in(&live.data, ours),
+        "Deployment" => pods::of_the_node(&live.data, ours),
         "ResourceQuota" => scopes(live, ours),
         "Namespace" => pinned_pod_security(live, manifest),
         _ => Vec::new(),
     }
 }
 
-/// Ways by which a Service is reached from outside of the cluster, that `ours` does not name:
+/// The value at this place, where `ours` has none.
+pub(crate) fn unnamed<'l>(live: &'l Value, ours: &Value, path: &str) -> Option<&'l Value> {
+    let is_named = ours.pointer(path).is_some_and(|value| !value.is_null());
+    let value = live.pointer(path).filter(|value| !value.is_null())?;
+    (!is_named).then_some(value)
+}
+
+/// Ways by which a Service is reached from outside of the cluster, or leads there, that `ours` does not name:
 /// <https://kubernetes.io/docs/concepts/services-networking/service/#publishing-services-service-types>.
-fn ways_in(live: &DynamicObject, ours: &Value) -> Vec<String> {
-    let unnamed = |field: &str| {
-        let path = format!("/spec/{field}");
-        let is_named = ours.pointer(&path).is_some_and(|value| !value.is_null());
-        live.data.pointer(&path).filter(|_| !is_named)
-    };
+fn ways_in(live: &Value, ours: &Value) -> Vec<String> {
     let mut ways = Vec::new();
-    if let Some(kind) = unnamed("type")
-        .and_then(Value::as_str)
-        .filter(|kind| matches!(*kind, "NodePort" | "LoadBalancer"))
-    {
-        let ports = live.data.pointer("/spec/ports").and_then(Value::as_array);
-        let ports: Vec<String> = ports
-            .into_iter()
-            .flatten()
-            .filter_map(|port| port.get("nodePort").map(Value::to_string))
-            .collect();
-        let at = if ports.is_empty() {
-            String::new()
-        } else {
-            format!(", every node's port {}", ports.join(", "))
-        };
-        ways.push(format!(
-            "the Service's pods to clients outside of the cluster: type {kind}{at}"
-        ));
-    }
-    let addresses: Vec<&str> = unnamed("externalIPs")
+    let kind = unnamed(live, ours, "/spec/type").and_then(Value::as_str);
+    ways.extend(kind.and_then(|kind| by_type(live, kind)));
+    let addresses: Vec<&str> = unnamed(live, ours, "/spec/externalIPs")
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
@@ -281,21 +284,46 @@ fn ways_in(live: &DynamicObject, ours: &Value) -> Vec<String> {
     ways
 }
 
+fn by_type(live: &Value, kind: &str) -> Option<String> {
+    match kind {
+        "NodePort" | "LoadBalancer" => {
+            let ports = live.pointer("/spec/ports").and_then(Value::as_array);
+            let ports: Vec<String> = ports
+                .into_iter()
+                .flatten()
+                .filter_map(|port| port.get("nodePort").map(Value::to_string))
+                .collect();
+            let at = if ports.is_empty() {
+                String::new()
+            } else {
+                format!(", every node's port {}", ports.join(", "))
+            };
+            Some(format!(
+                "the Service's pods to clients outside of the cluster: type {kind}{at}"
+            ))
+        }
+        "ExternalName" => {
+            let name = live.pointer("/spec/externalName").and_then(Value::as_str);
+            Some(format!(
+                "a way to {} for the ingress and whoever else asks for the Service: type {kind}",
+                name.unwrap_or_default()
+            ))
+        }
+        _ => None,
+    }
+}
+
 /// A quota with scopes counts only what they select: <https://kubernetes.io/docs/concepts/policy/resource-quotas/#quota-scopes>.
 fn scopes(live: &DynamicObject, ours: &Value) -> Vec<String> {
     let fields = ["scopes", "scopeSelector"].map(|field| format!("/spec/{field}"));
     let added = fields.iter().filter_map(|path| {
-        let value = live.data.pointer(path).filter(|value| !value.is_null())?;
-        ours.pointer(path)
-            .is_none_or(Value::is_null)
-            .then_some((path, value))
+        let value = unnamed(&live.data, ours, path)?;
+        let field = path.trim_start_matches('/').replace('/', ".");
+        Some(format!(
+            "the quota to pods that it no longer counts: {field} is {value}"
+        ))
     });
-    added
-        .map(|(path, value)| {
-            let field = path.trim_start_matches('/').replace('/', ".");
-            format!("the quota to pods that it no longer counts: {field} is {value}")
-        })
-        .collect()
+    added.collect()
 }
 
 /// The level is compared with ours field by field; an old version of its rules is a label of its own:

@@ -78,7 +78,7 @@ fn ways(policy: &NetworkPolicy) -> Vec<Way<'_>> {
 }
 
 /// What the policy allows that none of ours does.
-pub(super) fn opened(policy: &NetworkPolicy, ours: &[NetworkPolicy], namespace: &str) -> Vec<String> {
+pub(crate) fn opened(policy: &NetworkPolicy, ours: &[NetworkPolicy], namespace: &str) -> Vec<String> {
     let allowed: Vec<Way<'_>> = ours.iter().flat_map(ways).collect();
     ways(policy)
         .iter()

@@ -441,7 +441,7 @@ fn judge_platform(namespace: &str, looks: &[(&Manifest, Stands)]) -> Finding {
     }
     if !lacking.is_empty() {
         return finding(State::Missing, lacking.join("; "))
-            .mend("provisioner platform apply (as a cluster administrator; `provisioner platform diff` says first what it does)");
+            .mend("provisioner platform apply, with your -f FILE and --templates DIR where the platform has settings or templates of its own (as a cluster administrator; `provisioner platform diff` says first what it does)");
     }
     if let Some(error) = unread {
         let detail = format!(

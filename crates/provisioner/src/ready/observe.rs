@@ -206,13 +206,19 @@ fn endpoint_gap(
     slices: &[EndpointSlice],
 ) -> Option<(Reason, String)> {
     let selector = service.spec.as_ref()?.selector.as_ref()?;
-    let serves = |deployment: &Deployment| {
+    let serves = |deployment: &&Deployment| {
         let spec = deployment.spec.as_ref();
         let labels = spec.and_then(|spec| spec.template.metadata.as_ref()?.labels.as_ref());
-        spec.is_some_and(|spec| spec.replicas != Some(0))
-            && labels.is_some_and(|labels| selects(selector, labels))
+        labels.is_some_and(|labels| selects(selector, labels))
     };
-    if !deployments.iter().any(serves) {
+    let sleeps = |deployment: &Deployment| {
+        let spec = deployment.spec.as_ref();
+        spec.is_none_or(|spec| spec.replicas == Some(0))
+    };
+    // Where nothing runs there is nothing to serve. One that selects no Deployment's pods, and others are there, is not complete.
+    let of_it: Vec<&Deployment> = deployments.iter().filter(serves).collect();
+    let asleep = !of_it.is_empty() && of_it.into_iter().all(sleeps);
+    if asleep || deployments.iter().all(sleeps) {
         return None;
     }
     let name = service.metadata.name.as_deref()?;

@@ -139,6 +139,81 @@ fn what_widens_is_named_with_what_it_opens_who_made_it_and_what_to_do() {
 }
 
 #[test]
+fn a_way_in_and_pods_that_have_their_node_are_named() {
+    with_tenant(|server| {
+        let backend = json!({"service": {"name": "ai-agents-api", "port": {"number": 8000}}});
+        let rules = json!({"spec": {"rules": [{"http": {"paths": [{"path": "/", "backend": backend}]}}]}});
+        server.put(
+            &format!("{NETWORKING}/ingresses/debug"),
+            theirs("Ingress", "debug", &rules),
+        );
+        server.state().objects.get_mut(API).unwrap()["spec"]["template"]["spec"]["hostNetwork"] = json!(true);
+        diff(server, &[])
+            .code(1)
+            .stdout(contains("same     Deployment ai-agents-api in ai-agents-acme\n"))
+            .stdout(contains("extra    Deployment ai-agents-api in ai-agents-acme\n         opens the node's network to the pods: hostNetwork\n"))
+            .stdout(contains("extra    Ingress debug in ai-agents-acme\n         opens Service ai-agents-api to clients outside of the cluster: / of every host\n"));
+    });
+}
+
+#[test]
+fn kinds_that_one_may_not_list_are_unseen_and_each_is_named_once() {
+    with_tenant(|server| {
+        for kind in ["ingresses", "poddisruptionbudgets"] {
+            let refusal = format!("{kind} is forbidden: User \"me\" cannot list resource {kind:?}");
+            let refusal = status(403, "Forbidden", &refusal);
+            server.script("GET", &format!("/{kind}"), 2, 403, refusal);
+        }
+        let output = stdout(&diff(server, &[]).code(3));
+        for kind in ["ingresses", "poddisruptionbudgets"] {
+            let line = format!("unseen   list {kind} in ai-agents-acme: {kind} is forbidden");
+            assert_eq!(output.matches(&line).count(), 1, "{output}");
+        }
+    });
+}
+
+#[test]
+fn the_platform_differs_where_somebody_opens_the_shared_services() {
+    const OPEN: &str = "/apis/networking.k8s.io/v1/namespaces/database/networkpolicies/open";
+    with_tenant(|server| {
+        server.put(
+            "/api/v1/namespaces/database",
+            json!({"kind": "Namespace", "metadata": {"name": "database"}}),
+        );
+        let platform = |more: &[&str]| run(server, &[&["platform"][..], more].concat());
+        platform(&["apply", "--yes"]).code(0);
+        server.writes();
+        platform(&["diff"]).code(0);
+        let mut open = theirs(
+            "NetworkPolicy",
+            "open",
+            &json!({"spec": {"podSelector": {}, "ingress": [{}]}}),
+        );
+        open["metadata"]["namespace"] = json!("database");
+        server.put(OPEN, open);
+        platform(&["diff"]).code(1).stdout(contains(
+            "extra    NetworkPolicy open in database\n         opens ingress from everybody to all pods: any port\n",
+        ));
+        // Nothing is to be done, so nothing is asked.
+        platform(&["apply"])
+            .code(0)
+            .stdout(predicate::str::ends_with("platform is applied: 18 unchanged\n"));
+        server.state().objects.remove(OPEN);
+        let refusal = "rolebindings is forbidden: User \"me\" cannot list resource \"rolebindings\"";
+        server.script(
+            "GET",
+            "/database/rolebindings",
+            1,
+            403,
+            status(403, "Forbidden", refusal),
+        );
+        platform(&["diff"]).code(2).stdout(contains(format!(
+            "unseen   list rolebindings in database: {refusal}; "
+        )));
+    });
+}
+
+#[test]
 fn a_field_that_was_edited_is_named_with_its_manager() {
     with_tenant(|server| {
         server.state().objects.get_mut(QUOTA).unwrap()["spec"]["hard"]["pods"] = json!("100");
@@ -307,5 +382,21 @@ fn a_dry_run_of_the_server_says_what_an_apply_would_do() {
             ],
         )
         .code(0);
+    });
+}
+
+#[rstest]
+#[case::as_it_is(&[])]
+#[case::by_force(&["--force-conflicts"])]
+fn a_dry_run_of_the_server_fails_where_the_api_server_would_refuse(#[case] more: &[&str]) {
+    with_tenant(|server| {
+        server.state().objects.get_mut(API).unwrap()["spec"]["selector"] = json!({});
+        let invalid = status(422, "Invalid", "spec.selector: field is immutable");
+        server.script("PATCH", "/deployments/ai-agents-api", 1, 422, invalid);
+        let apply = ["apply", "--tenant-id", "acme", "--dry-run=server"];
+        run(server, &[&apply[..], more].concat())
+            .code(1)
+            .stdout(contains("refused  Deployment ai-agents-api in ai-agents-acme\n"))
+            .stderr(contains("error: dry run: apply would be refused by the API server: Deployment ai-agents-api in ai-agents-acme: spec.selector: field is immutable\nhint: "));
     });
 }

@@ -372,7 +372,7 @@ fn a_new_tenant_file_is_written_once_and_can_be_used() {
 #[rstest]
 #[case::no_such_tier(&["tenant", "new", "acme", "--tier=gold"], "error: use tier gold: it does not exist; there are: premium, standard\nhint: name one of these, or a tiers file that has it with --tiers FILE\n")]
 #[case::no_id(&["tenant", "new", "UPPER"], "tenant id \"UPPER\" has 'U' at position 1")]
-#[case::no_directory(&["tenant", "new", "acme", "--file=no/where.yaml"], "error: write tenant file no/where.yaml: No such file or directory")]
+#[case::no_directory(&["tenant", "new", "acme", "--file=no/where.yaml"], "error: write tenant file no/where.yaml: No such file or directory (os error 2)\nhint: make its directory first: mkdir -p no\n")]
 #[case::no_tiers_file(&["generate", "--tenant-id=a", "--tiers=/does/not/exist"], "error: read tiers file /does/not/exist: No such file or directory")]
 #[case::no_job(&["apply", "--tenant-id=a", "--jobs=0"], "0 is not in 1..=32")]
 #[case::nothing_to_list(&["list", "--kubeconfig=/does/not/exist"], "error: read kubeconfig /does/not/exist")]

@@ -3,11 +3,12 @@
 use crate::server::{Server, status};
 use provisioner::platform::{self, Difference, Ingress, PodIngress, State};
 use provisioner::{
-    Applied, ApplyError, ApplyOptions, Manifest, Platform, Silent, Templates, render_platform,
+    Applied, ApplyError, ApplyOptions, Manifest, Platform, Silent, Step, Templates, render_platform,
 };
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::Mutex;
 
 const DATABASE: &str = "/api/v1/namespaces/database";
 const DENY: &str = "/apis/networking.k8s.io/v1/namespaces/database/networkpolicies/default-deny-ingress";
@@ -398,6 +399,109 @@ async fn an_admission_policy_that_is_turned_off_is_pruned(
     let binding = |name: &str| format!("{ADMISSION}/validatingadmissionpolicybindings/ai-agents-{name}");
     assert!(!server.has(&policy("services")) && !server.has(&binding("services")));
     assert!(server.has(&policy("namespaces")) && server.has(&binding("namespaces")));
+}
+
+fn extras(difference: &Difference) -> Vec<String> {
+    let extras = difference.extras.iter();
+    extras
+        .map(|extra| format!("{}: {}", extra.object, extra.opens.join("; ")))
+        .collect()
+}
+
+#[tokio::test]
+async fn what_others_put_beside_the_shared_services_is_told_where_it_opens_them() {
+    let server = server().await;
+    apply(&server, &standard()).await.unwrap();
+    server.writes();
+    let policies = "/apis/networking.k8s.io/v1/namespaces/database/networkpolicies";
+    let policy = |name: &str, spec: Value| {
+        let object = json!({"kind": "NetworkPolicy", "metadata": {"name": name, "namespace": "database"}, "spec": spec});
+        server.put(&format!("{policies}/{name}"), object);
+    };
+    policy("open", json!({"podSelector": {}, "ingress": [{}]}));
+    policy("closed", json!({"podSelector": {}, "policyTypes": ["Ingress"]}));
+    policy(
+        "outwards",
+        json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]}),
+    );
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/namespaces/database/rolebindings";
+    let binding = |name: &str, kind: &str, subject: &str| {
+        let object = json!({
+            "metadata": {"name": name, "namespace": "database"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+            "subjects": [{"kind": kind, "name": subject}],
+        });
+        server.put(&format!("{bindings}/{name}"), object);
+    };
+    binding("tenants", "Group", "system:serviceaccounts:ai-agents-acme");
+    binding("person", "User", "jane");
+    let difference = diff(&server, &standard()).await.unwrap();
+    assert_eq!(
+        extras(&difference),
+        [
+            "NetworkPolicy open in database: ingress from everybody to all pods: any port",
+            "RoleBinding tenants in database: the rights of ClusterRole view, in database, to Group system:serviceaccounts:ai-agents-acme",
+        ]
+    );
+    assert!(difference.is_applied() && !difference.is_same(), "{difference}");
+    assert_eq!(server.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_admission_policy_that_others_made_judge_less_is_told() {
+    let server = server().await;
+    apply(&server, &standard()).await.unwrap();
+    let policy = format!("{ADMISSION}/validatingadmissionpolicies/ai-agents-namespaces");
+    server.state().objects.get_mut(&policy).unwrap()["spec"]["matchConditions"] =
+        json!([{"expression": "false", "name": "never"}]);
+    let difference = diff(&server, &standard()).await.unwrap();
+    assert!(states(&difference).is_empty(), "{difference}");
+    assert_eq!(
+        extras(&difference),
+        [
+            "ValidatingAdmissionPolicy ai-agents-namespaces: requests that are judged no more: spec.matchConditions has {\"expression\":\"false\",\"name\":\"never\"}"
+        ]
+    );
+    assert!(!difference.is_same());
+}
+
+#[tokio::test]
+async fn kinds_that_may_not_be_listed_and_that_no_template_makes_are_told() {
+    let server = server().await;
+    apply(&server, &standard()).await.unwrap();
+    let refusal =
+        "clusterrolebindings is forbidden: User \"me\" cannot list resource \"clusterrolebindings\"";
+    server.script(
+        "GET",
+        "/clusterrolebindings",
+        2,
+        403,
+        status(403, "Forbidden", refusal),
+    );
+    let without: Vec<Manifest> = standard()
+        .into_iter()
+        .filter(|manifest| manifest.kind.kind != "ClusterRoleBinding")
+        .collect();
+    let difference = diff(&server, &without).await.unwrap();
+    assert!(difference.is_same(), "{difference}");
+    let unseen = format!("list clusterrolebindings: {refusal}; a cluster administrator may");
+    assert_eq!(difference.unseen, [unseen]);
+    let told = Mutex::new(Vec::new());
+    let progress = |step: &Step| {
+        if let Step::Note(text) = step {
+            told.lock().unwrap().push(text.clone());
+        }
+    };
+    let client = server.client().await;
+    let options = ApplyOptions::default();
+    let applied = platform::apply(&client, &Platform::default(), &without, &options, &progress)
+        .await
+        .unwrap();
+    assert_eq!(applied.to_string(), "17 unchanged");
+    let note = format!(
+        "list clusterrolebindings: {refusal}; what is left over of these, if anything, is not pruned"
+    );
+    assert_eq!(*told.lock().unwrap(), [note]);
 }
 
 #[tokio::test]

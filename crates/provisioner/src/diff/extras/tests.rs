@@ -79,6 +79,10 @@ fn opens(kind: &str, object: DynamicObject) -> Vec<String> {
     json!({"spec": {"type": "ClusterIP", "externalIPs": ["192.0.2.7"]}}),
     &["traffic for 192.0.2.7 to the Service's pods, also that of other tenants to whoever has these addresses: externalIPs"],
 )]
+#[case::elsewhere(
+    json!({"spec": {"type": "ExternalName", "externalName": "db.example.com"}}),
+    &["a way to db.example.com for the ingress and whoever else asks for the Service: type ExternalName"],
+)]
 #[case::inside(json!({"spec": {"type": "ClusterIP"}}), &[])]
 fn a_service_that_is_reached_from_outside_widens(#[case] rest: Value, #[case] expected: &[&str]) {
     assert_eq!(opens("Service", theirs("debug", &rest)), expected);
@@ -101,6 +105,15 @@ fn what_others_add_to_our_own_objects_is_found_where_an_apply_is_blind() {
         opens("ResourceQuota", quota),
         ["the quota to pods that it no longer counts: spec.scopes is [\"NotTerminating\"]"]
     );
+    let deployment = ours(
+        "Deployment",
+        "ai-agents-worker",
+        &json!({"spec": {"template": {"spec": {"hostNetwork": true}}}}),
+    );
+    assert_eq!(
+        opens("Deployment", deployment),
+        ["the node's network to the pods: hostNetwork"]
+    );
     let pinned = |version: &str| {
         let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce-version": version}}});
         opens("Namespace", ours("Namespace", "ai-agents-acme", &labels))
@@ -115,13 +128,38 @@ fn what_others_add_to_our_own_objects_is_found_where_an_apply_is_blind() {
 #[case("RoleBinding", "tenant-acme-rolebinding")]
 #[case("NetworkPolicy", "allow-egress-shared-services")]
 #[case("Service", "ai-agents-api")]
+#[case("Deployment", "ai-agents-api")]
+#[case("Deployment", "ai-agents-worker")]
 fn our_own_objects_are_no_extras(#[case] kind: &str, #[case] name: &str) {
     assert_eq!(extras(kind, ours(kind, name, &json!({}))), Vec::new());
+}
+
+#[test]
+fn what_others_run_on_the_node_or_lead_in_from_outside_widens() {
+    let ingress = json!({"spec": {"rules": [{"http": {"paths": [{"path": "/", "backend": {"service": {"name": "ai-agents-api"}}}]}}]}});
+    assert_eq!(
+        opens("Ingress", theirs("debug", &ingress)),
+        ["Service ai-agents-api to clients outside of the cluster: / of every host"]
+    );
+    let agent = json!({"spec": {"template": {"spec": {"hostPID": true}}}});
+    assert_eq!(
+        opens("Deployment", theirs("agent", &agent)),
+        ["the node's processes to the pods: hostPID"]
+    );
+}
+
+#[test]
+fn who_may_look_at_what_we_may_not_is_said() {
+    let of = |name: &str| unseen(kind(name), "list x: forbidden");
+    assert!(of("Ingress").starts_with("list x: forbidden; a member of platform-admins may"));
+    assert!(of("ClusterRoleBinding").starts_with("list x: forbidden; a cluster administrator may"));
 }
 
 #[rstest]
 #[case::second_quota("ResourceQuota", json!({"spec": {"hard": {"pods": "1000"}}}))]
 #[case::policy_that_only_denies("NetworkPolicy", json!({"spec": {"podSelector": {}, "policyTypes": ["Egress"]}}))]
+#[case::deployment_of_others("Deployment", json!({"spec": {"template": {"spec": {"containers": [{"name": "x"}]}}}}))]
+#[case::ingress_without_rules("Ingress", json!({"spec": {}}))]
 #[case::binding_of_nobody("RoleBinding", json!({"roleRef": {"kind": "Role", "name": "r", "apiGroup": "x"}}))]
 fn what_only_tightens_or_gives_nothing_is_no_extra(#[case] kind: &str, #[case] rest: Value) {
     assert_eq!(extras(kind, theirs("theirs", &rest)), Vec::new());
