@@ -45,7 +45,7 @@ const OTHERS: [&[&str]; 3] = [&["platform-admin"], &["Platform-Admins"], &[]];
 const AUTHENTICATED: &str = "system:authenticated";
 
 /// What the platform promises its administrators, in all verbs of [`VERBS`].
-const HELD: [ApiResource; 15] = [
+const HELD: [ApiResource; 17] = [
     ApiResource::core("resourcequotas"),
     ApiResource::core("limitranges"),
     ApiResource::core("serviceaccounts"),
@@ -59,6 +59,8 @@ const HELD: [ApiResource; 15] = [
     ApiResource::of("batch/v1", "jobs"),
     ApiResource::of("autoscaling/v2", "horizontalpodautoscalers"),
     ApiResource::of("networking.k8s.io/v1", "networkpolicies"),
+    ApiResource::of("networking.k8s.io/v1", "ingresses"),
+    ApiResource::of("policy/v1", "poddisruptionbudgets"),
     ApiResource::of("rbac.authorization.k8s.io/v1", "roles"),
     ApiResource::of("rbac.authorization.k8s.io/v1", "rolebindings"),
 ];
