@@ -29,7 +29,7 @@ pub(crate) struct ApplyArgs {
     #[arg(long)]
     pub(crate) force_conflicts: bool,
     /// How many tenants are worked on at once.
-    #[arg(long, value_name = "COUNT", default_value = "4", value_parser = clap::value_parser!(u8).range(1..=32))]
+    #[arg(long, value_name = "COUNT", default_value = "16", value_parser = clap::value_parser!(u8).range(1..=32))]
     pub(crate) jobs: u8,
     /// How long to wait for the tenant to be ready, as in 90s or 2m; 0s does not wait.
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
