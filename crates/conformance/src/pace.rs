@@ -10,13 +10,16 @@ use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
+/// How long a check may take where it gets more than its own time.
+const LONGEST: Duration = Duration::from_secs(300);
+
 /// Limits for one API server.
 #[derive(Debug)]
 pub struct Pace {
     slots: Semaphore,
     many: Semaphore,
+    checks: Semaphore,
     turn: Option<(Duration, Mutex<Instant>)>,
-    checks: usize,
     slowness: u32,
 }
 
@@ -27,7 +30,7 @@ impl Pace {
             slots: Semaphore::new(16),
             many: Semaphore::new(8),
             turn: None,
-            checks: 32,
+            checks: Semaphore::new(32),
             slowness: 1,
         }
     }
@@ -39,7 +42,7 @@ impl Pace {
             slots: Semaphore::new(4),
             many: Semaphore::new(2),
             turn: Some((Duration::from_millis(200), Mutex::new(Instant::now()))),
-            checks: 4,
+            checks: Semaphore::new(4),
             slowness: 5,
         }
     }
@@ -51,14 +54,16 @@ impl Pace {
         self.many.acquire().await.ok()
     }
 
-    /// How many checks are under way at once.
-    pub fn checks(&self) -> usize {
-        self.checks
+    /// For a check: held while it is under way.
+    pub async fn check(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.checks.acquire().await.ok()
     }
 
-    /// What a check's time limit is on this cluster, that is `limit` on a local one.
+    /// What a check's time limit is on this cluster, that is `limit` on a local one: more where requests wait for their turn, but not so
+    /// much that a few checks that hang take the run's time from all others.
     pub fn limit(&self, limit: Duration) -> Duration {
-        limit * self.slowness
+        limit.max((limit * self.slowness).min(LONGEST))
     }
 
     async fn turn(&self) {
@@ -122,6 +127,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
 
     #[tokio::test(start_paused = true)]
     async fn a_gentle_pace_is_five_a_second() {
@@ -131,6 +137,16 @@ mod tests {
             pace.turn().await;
         }
         assert!(begin.elapsed() >= Duration::from_secs(2), "{:?}", begin.elapsed());
+    }
+
+    #[rstest]
+    #[case::local(Pace::local(), 60, 60)]
+    #[case::gentle(Pace::gentle(), 30, 150)]
+    #[case::not_all_of_a_run(Pace::gentle(), 120, 300)]
+    #[case::never_less(Pace::gentle(), 400, 400)]
+    fn a_check_has_time_for_its_turn(#[case] pace: Pace, #[case] own: u64, #[case] expected: u64) {
+        let limit = pace.limit(Duration::from_secs(own));
+        assert_eq!(limit, Duration::from_secs(expected));
     }
 
     #[tokio::test(start_paused = true)]

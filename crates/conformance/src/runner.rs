@@ -12,13 +12,16 @@ use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
+/// Items that wait for what they need, or are under way, at once.
+const CONCURRENCY: usize = 32;
+
 /// Runs the items that run while the stage stands.
 pub async fn run(cx: &Context, plan: &Plan) {
     let concurrent: Vec<_> = scheduled(plan, Schedule::Concurrent)
         .map(|item| run_item(cx, plan, item).boxed())
         .collect();
     futures::stream::iter(concurrent)
-        .buffer_unordered(cx.site.cluster.pace.checks())
+        .buffer_unordered(CONCURRENCY)
         .collect::<Vec<()>>()
         .await;
     for item in scheduled(plan, Schedule::Exclusive) {
@@ -48,6 +51,7 @@ async fn run_item(cx: &Context, plan: &Plan, item: &Item) {
     let mut needs = item.check.needs(&item.subject, &tenants);
     needs.retain(|resource| *resource != Resource::Enforcement);
     cx.stage.settle(&needs).await;
+    let _turn = cx.site.cluster.pace.check().await;
     let limit = cx.site.cluster.pace.limit(item.check.info().timeout);
     let verdict = guard(limit, item.check.run(cx, &item.subject)).await;
     debug_assert!(

@@ -228,8 +228,10 @@ pub async fn run(request: Request, steps: Steps, cancel: CancellationToken) -> R
         .await;
     }
     ended(&site, &mut trials).await;
-    if site.spoilt.load(Ordering::Relaxed) {
-        restore_services(&site, &faults).await?;
+    if site.spoilt.load(Ordering::Relaxed)
+        && let Err(error) = restore_services(&site, &faults).await
+    {
+        site.notice(&error);
     }
     if let Some(common) = surrounded {
         common?.remove().await?;
@@ -378,6 +380,13 @@ fn beginning(
 }
 
 impl Site {
+    /// Tells of an error that ends nothing, and what to do about it.
+    fn notice(&self, error: &HarnessError) {
+        let hint = error.hint.iter().map(|hint| format!(" ({hint})"));
+        let text = format!("{error}{}", hint.collect::<String>());
+        self.steps.send(Step::Notice(text));
+    }
+
     /// The settings of a run for this fault.
     fn settings_for(&self, fault: &Fault) -> Settings {
         let mut settings = self.settings.clone();

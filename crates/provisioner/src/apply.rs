@@ -333,13 +333,6 @@ pub(crate) async fn carry_out(objects: &Objects<'_>, plan: Plan<'_>) -> Result<A
     }
     for leftover in plan.leftovers {
         let object = leftover.reference.clone();
-        if object.kind == HOLDS_DATA {
-            objects.calls.progress.step(&Step::Note(format!(
-                "{object} is in no template any more, and stays for the data it holds; to delete both: kubectl delete persistentvolumeclaim {}",
-                object.name
-            )));
-            continue;
-        }
         if objects.remove(leftover).await? {
             objects.calls.progress.step(&Step::Pruned(object.clone()));
             applied.pruned.push(object);
@@ -347,9 +340,6 @@ pub(crate) async fn carry_out(objects: &Objects<'_>, plan: Plan<'_>) -> Result<A
     }
     Ok(applied)
 }
-
-/// What goes with an object of this kind cannot be made anew.
-const HOLDS_DATA: &str = "PersistentVolumeClaim";
 
 /// Writes what one phase has to write. All of it is attempted, whatever fails, so that the next attempt has less to do.
 async fn write(

@@ -195,6 +195,7 @@ pub(crate) async fn compare(
         tried,
         leftovers,
         unlisted,
+        ..
     } = look;
     let pruned: Vec<ObjectRef> = leftovers.into_iter().map(|it| it.reference).collect();
     let known: BTreeSet<ObjectRef> = manifests

@@ -104,6 +104,7 @@ pub async fn diff(
         tried,
         leftovers,
         unlisted,
+        ..
     } = plan::look(&objects, &manifests).await?;
     let (mut compared, mut wanted) = (Vec::new(), Vec::new());
     let mut found: Vec<Extra> = Vec::new();

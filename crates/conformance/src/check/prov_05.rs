@@ -92,7 +92,7 @@ async fn judge(cx: &Context, tenant: &TenantId) -> Result<Verdict, HarnessError>
     if !found.unseen.is_empty() {
         return Ok(Verdict::Inconclusive(Cause {
             what: format!("could not be looked at: {}", found.unseen.join("; ")),
-            hint: Some("run with an account that may list clusterrolebindings".to_owned()),
+            hint: Some("run with an account that may list these".to_owned()),
         }));
     }
     Ok(Verdict::Passed(Evidence {

@@ -7,6 +7,7 @@ use crate::verdict::Cause;
 use provisioner::platform::{apply, diff};
 use provisioner::tenant::Platform;
 use provisioner::{ApplyError, ApplyOptions, Manifest, RenderError, Silent, Templates, render_platform};
+use std::sync::atomic::Ordering;
 
 /// What is applied to take the fault back.
 pub(super) struct Altered {
@@ -33,7 +34,7 @@ pub(super) async fn plant(site: &Site, fault: &Fault) -> Result<Option<Altered>,
     let now = diff(client, &platform, &standard, &Silent)
         .await
         .map_err(|error| refused(&error))?;
-    if !now.is_same() {
+    if !now.is_applied() {
         return Err(Cause {
             what: "the platform's templates are not applied here as they come, so a change could not be taken back exactly".to_owned(),
             hint: Some(restore_by_hand(site)),
@@ -44,7 +45,10 @@ pub(super) async fn plant(site: &Site, fault: &Fault) -> Result<Option<Altered>,
     match apply(client, &altered.platform, &changed, &options, &Silent).await {
         Ok(_) => Ok(Some(altered)),
         Err(error) => {
-            altered.restore(site).await.map_err(Cause::from)?;
+            if let Err(error) = altered.restore(site).await {
+                site.spoilt.store(true, Ordering::Relaxed);
+                return Err(error.into());
+            }
             Err(refused(&error))
         }
     }

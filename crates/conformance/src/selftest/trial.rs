@@ -88,7 +88,10 @@ fn despite(site: &Site, fault: &Fault, outcome: Outcome, cleaned: Result<(), Har
     match cleaned {
         Ok(()) => outcome,
         Err(error) if outcome.is_wrong(&fault.expected) => {
-            site.steps.send(Step::Notice(format!("{}: {error}", fault.name)));
+            site.notice(&HarnessError {
+                what: format!("{}: {error}", fault.name),
+                ..error
+            });
             outcome
         }
         Err(error) => trouble(error),

@@ -3,6 +3,7 @@
 use super::objects::{Failure, Leftover, Objects, Owned};
 use super::{ApplyError, conflict, fields};
 use crate::calls::{self, CallError};
+use crate::diff::objects::kubectl_delete;
 use crate::kinds::{self, Kind, Phase};
 use crate::manifest::Manifest;
 use crate::progress::Step;
@@ -11,6 +12,9 @@ use futures::future;
 use kube::core::DynamicObject;
 use serde_json::Value;
 use std::collections::HashMap;
+
+/// Objects of this kind are not pruned.
+const HOLDS_DATA: &str = "PersistentVolumeClaim";
 
 /// What has to be done to one object.
 #[derive(Debug)]
@@ -71,6 +75,8 @@ pub(crate) struct Look<'m> {
     pub(crate) tried: Vec<Tried<'m>>,
     /// Of ours, and in no manifest.
     pub(crate) leftovers: Vec<Leftover>,
+    /// The same, and not pruned: what goes with them cannot be made anew.
+    kept: Vec<Leftover>,
     /// Kinds that are in no manifest and that we may not list, each with the refusal: what is left over of them is not known.
     pub(crate) unlisted: Unlisted,
 }
@@ -111,9 +117,13 @@ pub(crate) async fn look<'m>(
         .filter_map(|(kind, object)| Leftover::of(kind, &object))
         .collect();
     leftovers.sort_by(|a, b| a.reference.cmp(&b.reference));
+    let (kept, leftovers) = leftovers
+        .into_iter()
+        .partition(|leftover| leftover.reference.kind == HOLDS_DATA);
     Ok(Look {
         tried,
         leftovers,
+        kept,
         unlisted,
     })
 }
@@ -136,6 +146,12 @@ pub(crate) async fn settle<'m>(objects: &Objects<'_>, look: Look<'m>) -> Result<
         }
     }
     conflict::settle(objects, failed).await?;
+    for Leftover { reference, .. } in look.kept {
+        objects.calls.progress.step(&Step::Note(format!(
+            "{reference} is in no template, and stays for the data that it holds; where nobody needs that: {}",
+            kubectl_delete(&reference)
+        )));
+    }
     for (_, refusal) in look.unlisted {
         let note = format!("{refusal}; what is left over of these, if anything, is not pruned");
         objects.calls.progress.step(&Step::Note(note));

@@ -28,9 +28,22 @@ impl Way<'_> {
         let all_ports = self.ports.is_empty();
         self.direction == other.direction
             && (all_pods || self.pods == other.pods)
-            && (self.peer.is_none() || self.peer == other.peer)
+            && (self.peer.is_none() || self.peer == other.peer || self.is_from_all_pods_of(other))
             && (all_ports
                 || !other.ports.is_empty() && other.ports.iter().all(|port| self.ports.contains(port)))
+    }
+
+    /// Whether it names every pod of the namespaces in which the other one names some.
+    fn is_from_all_pods_of(&self, other: &Way<'_>) -> bool {
+        let (Some(all), Some(some)) = (self.peer, other.peer) else {
+            return false;
+        };
+        let of_pods = all.ip_block.is_none() && some.ip_block.is_none();
+        let every = all
+            .pod_selector
+            .as_ref()
+            .is_none_or(|pods| *pods == LabelSelector::default());
+        of_pods && every && all.namespace_selector == some.namespace_selector
     }
 
     fn show(&self, namespace: &str) -> String {

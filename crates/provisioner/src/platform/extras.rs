@@ -280,6 +280,10 @@ mod tests {
                 &json!({"podSelector": {"matchLabels": {"a": "b"}}, "ingress": [{"from": [{"podSelector": {}}]}]}),
             ),
             policy(
+                "narrower",
+                &json!({"podSelector": {}, "ingress": [{"from": [{"podSelector": {"matchLabels": {"a": "b"}}}]}]}),
+            ),
+            policy(
                 "egress",
                 &json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]}),
             ),

@@ -8,6 +8,10 @@ use provisioner::preflight::{AGENT_IMAGE, Check, Finding, Report, Request, State
 use provisioner::{Manifest, Silent, Tenant, preflight};
 use std::collections::BTreeSet;
 use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// Who looks for what is left takes anybody's canary for his own.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 async fn look(
     client: &Client,
@@ -42,6 +46,7 @@ async fn canaries(client: &Client, before: &BTreeSet<String>) -> BTreeSet<String
 #[tokio::test]
 #[ignore = "needs a cluster: CONFORMANCE_TEST_CLUSTER; makes and removes a namespace preflight-…"]
 async fn on_a_cluster_that_has_all_nothing_is_missing_and_policies_are_enforced() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     with_tenant("preflight", async |case| {
         let tenants = [(case.tenant.clone(), case.manifests())];
         let report = look(&case.client, &tenants, AGENT_IMAGE, std::future::pending()).await;
@@ -57,6 +62,7 @@ async fn on_a_cluster_that_has_all_nothing_is_missing_and_policies_are_enforced(
 #[tokio::test]
 #[ignore = "needs a cluster: CONFORMANCE_TEST_CLUSTER; makes and removes a namespace preflight-…"]
 async fn a_canary_that_cannot_start_or_is_interrupted_leaves_nothing() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let client = connected().await;
     let before = canaries(&client, &BTreeSet::new()).await;
     let report = look(&client, &[], "ai-agents.local/none:1", std::future::pending()).await;

@@ -407,6 +407,11 @@ async fn what_the_templates_no_longer_contain_is_pruned_and_what_is_not_ours_sta
         worn("ai-agents-provisioner"),
     );
     server.put(&CONFIG.replace("ai-agents-config", "theirs"), worn("kubectl"));
+    // What is in it would go with it.
+    let claim = "/api/v1/namespaces/ai-agents-acme/persistentvolumeclaims/data";
+    let mut volume = worn("ai-agents-provisioner");
+    volume["kind"] = json!("PersistentVolumeClaim");
+    server.put(claim, volume);
     let without_worker: Vec<Manifest> = manifests()
         .into_iter()
         .filter(|manifest| manifest.template != "deployment-worker")
@@ -423,6 +428,7 @@ async fn what_the_templates_no_longer_contain_is_pruned_and_what_is_not_ours_sta
     assert!(
         server.has(&CONFIG.replace("ai-agents-config", "theirs")) && server.has(CONFIG) && server.has(API)
     );
+    assert!(server.has(claim));
 }
 
 #[tokio::test]
