@@ -381,6 +381,11 @@ impl Agent {
         }
     }
 
+    /// Ends the session that is open, and with it what is under way in it.
+    pub async fn hang_up(&self) {
+        self.session.lock().await.take();
+    }
+
     /// The session that is open, or a new one.
     async fn session(&self) -> Result<Arc<Session>, HarnessError> {
         let mut current = self.session.lock().await;

@@ -140,6 +140,11 @@ pub trait Check: Sync {
         Vec::new()
     }
 
+    /// Whether it is answered once more, from the beginning, where it was undecided: for those that take seconds and change nothing.
+    fn second_try(&self) -> bool {
+        false
+    }
+
     /// Answers it for one subject.
     ///
     /// # Errors

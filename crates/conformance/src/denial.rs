@@ -242,6 +242,18 @@ mod tests {
     #[case::throttled(429, "too many requests", Denial::Server(429))]
     #[case::unavailable(503, "apiserver is shutting down", Denial::Server(503))]
     #[case::an_unknown_403_is_not_taken_for_rbac(403, "no", Denial::Admission)]
+    #[case::no_account_that_cannot_do_it(
+        403,
+        r#"pods "x" is forbidden: User "u" is locked"#,
+        Denial::Admission
+    )]
+    #[case::something_else_that_cannot(
+        403,
+        r#"pods "x" is forbidden: the name "x" cannot be used"#,
+        Denial::Admission
+    )]
+    #[case::a_maximum_of_nothing_in_particular(403, "maximum retries are used up", Denial::Admission)]
+    #[case::one_per_tenant(403, "one per tenant", Denial::Admission)]
     fn refusals_are_told_apart(#[case] code: u16, #[case] message: &str, #[case] expected: Denial) {
         assert_eq!(classify(&status(code, message)), expected);
     }
@@ -265,6 +277,18 @@ mod tests {
         403,
         "Forbidden",
         r#"admission webhook "w" denied the request: x is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"#,
+        Denial::Admission
+    )]
+    #[case::its_binding_never_got_that_far(
+        403,
+        "Forbidden",
+        r#"pods "x" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' is not ready"#,
+        Denial::Admission
+    )]
+    #[case::without_a_binding(
+        403,
+        "Forbidden",
+        r#"pods "x" is forbidden: ValidatingAdmissionPolicy 'p' of nobody' denied request: no"#,
         Denial::Admission
     )]
     #[case::it_never_got_that_far(

@@ -352,6 +352,40 @@ mod tests {
     }
 
     #[test]
+    fn what_may_harm_others_is_left_out_where_others_may_be() {
+        let chosen = |local: bool| {
+            let facts = Facts { local, ..facts() };
+            let plan = plan(&tenants(), &only(&["NET-02", "NET-10"]), &facts).unwrap();
+            let mut left_out = plan
+                .items
+                .into_iter()
+                .filter(|item| item.to_string() == "NET-10 cluster");
+            left_out.next().unwrap().left_out
+        };
+        assert_eq!(chosen(true), None);
+        let why = chosen(false).unwrap();
+        assert_eq!(why.reason(), "may harm others: it runs on local clusters only");
+    }
+
+    #[test]
+    fn all_that_is_made_is_named_before() {
+        let plan = plan(&tenants(), &only(&["NET-02"]), &facts()).unwrap();
+        let objects = plan.objects(&standard(), &RunId::parse("0a1b2c3d").unwrap(), &facts());
+        let made: BTreeSet<String> = objects.iter().map(ToString::to_string).collect();
+        for expected in [
+            "tenant a",
+            "tenant b",
+            "namespace conformance-0a1b2c3d-outsider",
+            "pod agent in namespace conformance-0a1b2c3d-outsider",
+            "namespace conformance-0a1b2c3d-canary",
+            "pod mute-0 in namespace conformance-0a1b2c3d-canary",
+            "networkpolicy deny-egress in namespace conformance-0a1b2c3d-canary",
+        ] {
+            assert!(made.contains(expected), "{expected} is not among {made:#?}");
+        }
+    }
+
+    #[test]
     fn no_agent_is_put_into_a_namespace_of_others_that_may_not_be_used() {
         let facts = Facts {
             shared: vec![(Place::Ingress, "ingress-nginx".into())],

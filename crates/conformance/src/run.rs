@@ -33,7 +33,7 @@ const EXPIRES_AFTER: Duration = Duration::from_secs(600);
 /// The same with `--keep`.
 const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 
-/// How long removing what webhooks stored may take.
+/// How long removing what the run left in PostgreSQL and Redis may take.
 const STORED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Why checks of what such policies hold are left out.
@@ -490,7 +490,7 @@ async fn conduct(
     site.events.send(Event::Took("removal", judged.elapsed()));
 }
 
-/// Removes what the run's webhooks stored, while the agents still stand from which a tenant's own credentials are used.
+/// Removes what the run left in PostgreSQL and Redis, while the agents still stand from which a tenant's own credentials are used.
 async fn remove_stored(site: &Site, webhooks: &Webhooks) {
     let limit = site.settings.clean_up_within.min(STORED_WITHIN);
     match tokio::time::timeout(limit, webhooks.remove_stored()).await {
@@ -500,7 +500,7 @@ async fn remove_stored(site: &Site, webhooks: &Webhooks) {
             }
         }
         Err(_) => site.events.send(Event::LeftBehind(format!(
-            "what webhooks of the run stored: not removed within {} s",
+            "what the run left in PostgreSQL or Redis: not removed within {} s",
             limit.as_secs()
         ))),
     }

@@ -125,6 +125,12 @@ pub(crate) fn ok(body: &Value) -> Response {
     reply(200, body)
 }
 
+/// A log as the kubelet gives it, with times.
+pub(crate) fn log(text: &str) -> Response {
+    let line = |line| format!("2026-11-22T10:00:00.123456789Z {line}\n");
+    text.lines().map(line).collect::<String>().into_response()
+}
+
 /// A `Status` with this code, reason and message.
 pub(crate) fn refuse(code: u16, reason: &str, message: &str) -> Response {
     let body = json!({

@@ -425,6 +425,25 @@ mod tests {
         prove(&[Control::reached(&open()), Control::reached(&denied())])
     }
 
+    #[test]
+    fn what_was_seen_is_told_in_full() {
+        let lines = [open(), denied(), broken()].map(|seen| seen.to_string());
+        assert_eq!(
+            lines,
+            [
+                "a -> b: reached (echo)",
+                "a -> b: denied (timed out)",
+                "a -> b: undecided (exec cut)"
+            ]
+        );
+        assert_eq!(proof().unwrap().controls(), ["a -> b: echo"]);
+        let unproven = no_proof().unwrap_err();
+        assert_eq!(
+            unproven.to_string(),
+            "control did not hold: a -> b: denied (timed out)"
+        );
+    }
+
     #[rstest]
     #[case::all_denied_with_proof(proof(), vec![denied(), denied()], "passed")]
     #[case::one_reached(proof(), vec![denied(), open()], "failed")]

@@ -29,6 +29,7 @@ use crate::workloads::Workloads;
 use jiff::Timestamp;
 use journal::Journal;
 use outcome::Reader;
+use probe::protocol::RedisRequest;
 use provisioner::TenantId;
 use send::Sender;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +46,8 @@ const LOOK_WITHIN: Duration = Duration::from_secs(3);
 /// Between two removals, where webhooks may still be enhanced, and how long they are repeated.
 const REMOVE_AGAIN: Duration = Duration::from_secs(1);
 const REMOVE_FOR: Duration = Duration::from_secs(6);
+/// How long a tenant may take to say to Redis what it owes.
+const PAY_WITHIN: Duration = Duration::from_secs(5);
 /// So many removals in turn must find nothing.
 const QUIET: usize = 2;
 /// Requests under way at once, on local clusters and on others.
@@ -98,6 +101,15 @@ pub struct Webhooks {
     mailboxes: BTreeMap<TenantId, Mailbox>,
     /// The nonces that were sent and not refused, and that nobody has seen enhanced yet.
     unseen: Mutex<BTreeSet<String>>,
+    owed: Mutex<BTreeMap<TenantId, Owed>>,
+}
+
+/// What a tenant has to say to Redis before the run ends.
+#[derive(Clone)]
+struct Owed {
+    agent: Arc<Agent>,
+    request: RedisRequest,
+    what: String,
 }
 
 impl Webhooks {
@@ -120,6 +132,7 @@ impl Webhooks {
             sender,
             journal,
             unseen: Mutex::default(),
+            owed: Mutex::default(),
         })
     }
 
@@ -197,6 +210,21 @@ impl Webhooks {
         self.unseen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has a tenant say this to Redis when the run ends, however it does, which takes back `what`; until [`Webhooks::paid`].
+    pub fn owe(&self, tenant: &TenantId, agent: &Arc<Agent>, request: RedisRequest, what: String) {
+        let agent = Arc::clone(agent);
+        self.owed().insert(tenant.clone(), Owed { agent, request, what });
+    }
+
+    /// It has been said.
+    pub fn paid(&self, tenant: &TenantId) {
+        self.owed().remove(tenant);
+    }
+
+    fn owed(&self) -> MutexGuard<'_, BTreeMap<TenantId, Owed>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until a tenant that serves is reached from outside, or that takes too long.
     pub async fn awake(&self, tenant: &TenantId) {
         let Ok(mailbox) = self.mailbox(tenant) else { return };
@@ -219,9 +247,37 @@ impl Webhooks {
         found.ok_or_else(|| HarnessError::new(format!("{tenant} is no tenant of this run")))
     }
 
-    /// Removes what the run's webhooks stored; answers what could not be removed, and why. Where some may still be enhanced it is removed
-    /// again, until nothing comes any more.
+    /// Removes what the run left in PostgreSQL and Redis with tenants that are not its own; answers what could not be removed, and why.
     pub async fn remove_stored(&self) -> Vec<String> {
+        // Who owes something was interrupted: what its agent was told to do goes on, and takes up the tenant's connections.
+        let agents: Vec<Arc<Agent>> = self.owed().values().map(|owed| Arc::clone(&owed.agent)).collect();
+        futures::future::join_all(agents.iter().map(|agent| agent.hang_up())).await;
+        let (mut failed, rows) = futures::join!(self.pay(), self.remove_rows());
+        failed.extend(rows);
+        failed
+    }
+
+    async fn pay(&self) -> Vec<String> {
+        let owed = self.owed().clone();
+        let owed = owed.into_iter().filter(|(tenant, _)| !self.is_purged(tenant));
+        let said = owed.map(|(tenant, owed)| async move {
+            let said = tokio::time::timeout(PAY_WITHIN, owed.agent.redis(&owed.request)).await;
+            let error = match said {
+                Ok(Ok(answers)) => answers
+                    .into_iter()
+                    .find_map(Result::err)
+                    .map(|error| error.message),
+                Ok(Err(error)) => Some(error.what),
+                Err(_) => Some(format!("not removed within {} s", PAY_WITHIN.as_secs())),
+            };
+            error.map(|error| format!("{} of tenant {tenant}: {error}", owed.what))
+        });
+        let said = futures::future::join_all(said).await;
+        said.into_iter().flatten().collect()
+    }
+
+    /// Removes what webhooks stored. Where some may still be enhanced it is removed again, until nothing comes any more.
+    async fn remove_rows(&self) -> Vec<String> {
         let has_rows = matches!(self.application().outcome, Outcome::Sql { remove: Some(_), .. });
         if !has_rows || self.mailboxes.keys().all(|tenant| self.is_purged(tenant)) {
             return Vec::new();
@@ -271,7 +327,7 @@ impl Webhooks {
     }
 }
 
-/// Removes once, or until nothing has come for a while; answers what could not be removed at last.
+/// Removes until all could be, and where something may come yet until nothing has for a while; answers what could not be removed at last.
 async fn removed<F>(late: bool, mut remove: impl FnMut() -> F) -> Vec<String>
 where
     F: Future<Output = (u64, Vec<String>)>,
@@ -280,8 +336,14 @@ where
     let mut quiet = 0;
     loop {
         let (rows, failed) = remove().await;
-        quiet = if rows == 0 { quiet + 1 } else { 0 };
-        if !late || quiet >= QUIET || begin.elapsed() >= REMOVE_FOR {
+        quiet = if rows == 0 && failed.is_empty() {
+            quiet + 1
+        } else {
+            0
+        };
+        // A connection that was held until now is one that the tenant does not have yet.
+        let done = if late { quiet >= QUIET } else { failed.is_empty() };
+        if done || begin.elapsed() >= REMOVE_FOR {
             return failed;
         }
         tokio::time::sleep(REMOVE_AGAIN).await;

@@ -125,13 +125,15 @@ async fn repeated(webhooks: &Webhooks, tenant: &TenantId) -> Result<webhook::See
     let nonces: Vec<String> = messages.into_iter().map(|message| message.nonce).collect();
     let effects = webhooks.await_anywhere(&nonces, Instant::now()).await?;
     let logs = webhooks.logs().await;
+    let namespaces: Vec<String> = webhooks.tenants().map(TenantId::namespace).collect();
+    let readable = logs.readable(namespaces.iter().map(String::as_str));
     let probes = nonces.iter().zip(&again).map(|(nonce, answer)| Observed {
         what: format!("second effect of webhook {nonce} to {tenant}, sent again"),
         observation: observe(answer, nonce, &effects, &logs),
     });
     Ok(webhook::Seen {
         probes: probes.collect(),
-        controls: vec![first, last],
+        controls: vec![first, last, readable],
     })
 }
 

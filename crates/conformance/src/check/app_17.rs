@@ -37,7 +37,7 @@ static INFO: CheckInfo = CheckInfo {
     severity: Severity::High,
     footprint: Footprint::LabOnly,
     why: "Tenants share a node, PostgreSQL and Redis. Without limits on what one may take of each, a tenant that breaks down, or is made to, takes the others down with it.",
-    how: "Webhooks to B are sent and followed until they are enhanced, before, while and after A is at its quota, a pod of it restarts in a loop, its queue is flooded and it holds every connection to PostgreSQL that it is given. All of B's must be enhanced meanwhile, within a bound that follows from how long B took before, and B must get a connection of its own. Controls: A's trouble was real (the quota refused a pod, the pod was restarted, the entries were queued, a further connection was refused); B's webhooks were enhanced before and after.",
+    how: "Webhooks to B are sent and followed until they are enhanced, before, while and after A is at its quota, a pod of it has begun to restart in a loop, its queue is flooded and it holds every connection to PostgreSQL that it is given. All of B's must be enhanced meanwhile, within a bound that follows from how long B took before, and B must get a connection of its own. Controls: A's trouble was real (the quota refused a pod, the pod was restarted, the entries were queued, a further connection was refused); B's webhooks were enhanced before and after.",
     remedy: "Give each tenant's role a connection limit (sharedServices.postgresql.connectionLimit), its namespace a quota, its containers CPU and memory limits, and see that B's worker does not wait for anything of A's.",
     schedule: Schedule::Exclusive,
     timeout: Duration::from_secs(90),
@@ -86,7 +86,7 @@ impl Check for App17 {
             webhooks.awake(b.tenant).await;
             let before = series(&webhooks, &b, BEFORE).await;
             let _alone = quota::hold(cx, a.tenant).await?;
-            let (trouble, meanwhile) = trouble(cx, &a, series(&webhooks, &b, MEANWHILE)).await;
+            let (trouble, meanwhile) = trouble(cx, &webhooks, &a, series(&webhooks, &b, MEANWHILE)).await;
             let after = series(&webhooks, &b, AFTER).await;
             Ok(verdict(b.tenant, &trouble, &before, &meanwhile, &after))
         }
@@ -221,16 +221,27 @@ async fn send(webhooks: &Webhooks, to: &TenantId) -> Result<String, Fate> {
 
 /// Brings trouble over a tenant while `meanwhile` goes on; answers whether it was real. Its pods stay until the run removes what it made:
 /// the check runs last.
-async fn trouble<T>(cx: &Context, a: &Side<'_>, meanwhile: impl Future<Output = T>) -> (Vec<Control>, T) {
+async fn trouble<T>(
+    cx: &Context,
+    webhooks: &Webhooks,
+    a: &Side<'_>,
+    meanwhile: impl Future<Output = T>,
+) -> (Vec<Control>, T) {
     let entries = ["crash-loop", "fills-quota"].map(|name| Entry {
         kind: Kind::Pod,
         namespace: Some(a.tenant.namespace()),
         name: cx.site.mark.run.object(name),
     });
     let [looping, filling] = &entries;
-    let crashes = crash_loop(cx, a.tenant, looping).await;
+    // The slowest to begin: B is not looked at before the pod has been restarted.
+    let restarting = match crash_loop(cx, a.tenant, looping).await {
+        Ok(()) => restarted(cx, a.tenant, looping).await,
+        Err(error) => Err(error),
+    };
     let full = at_quota(cx, a.tenant, filling).await;
     let at = Timestamp::now();
+    let what = format!("{ENTRIES} entries in the queue {}", a.queue);
+    webhooks.owe(a.tenant, &a.agent, draining(a, at), what);
     let flooded = flood(a, at).await;
     // B's webhooks go out once all is held, and it is held until they are done, however long either takes.
     let holding = a.agent.hold(&a.sql, MAX_CONNECTIONS).await;
@@ -242,18 +253,18 @@ async fn trouble<T>(cx: &Context, a: &Side<'_>, meanwhile: impl Future<Output = 
         }
         Err(error) => Err(error),
     };
-    let drained = drain(a, at).await.map(|()| "deleted".to_owned());
-    let restarted = match crashes {
-        Ok(()) => restarted(cx, a.tenant, looping).await,
-        Err(error) => Err(error),
-    };
+    let drained = say(a, &draining(a, at)).await;
+    if drained.is_ok() {
+        webhooks.paid(a.tenant);
+    }
+    let drained = drained.map(|()| "deleted".to_owned());
     let control = |what: &str, holds: Result<String, HarnessError>| Control {
         claim: format!("{}: {what}", a.tenant),
         holds: holds.map_err(|error| error.to_string()),
     };
     let controls = vec![
         control("is at its quota", full),
-        control("a pod restarts in a loop", restarted),
+        control("a pod restarts in a loop", restarting),
         control("its queue is flooded", flooded),
         control("what is left of that is taken out again", drained),
         control("holds every connection that it is given", held),
@@ -331,27 +342,30 @@ async fn at_quota(cx: &Context, id: &TenantId, entry: &Entry) -> Result<String, 
 /// Entries that are no webhooks, in the tenant's own queue, all of this moment.
 async fn flood(a: &Side<'_>, at: Timestamp) -> Result<String, HarnessError> {
     let id = format!("{}-{{n}}", at.as_millisecond());
-    say(a, &["XADD", &a.queue, &id, "flood", "{n}"]).await?;
+    say(a, &each_entry(a, &["XADD", &a.queue, &id, "flood", "{n}"])).await?;
     Ok(format!("{ENTRIES} entries were queued"))
 }
 
 /// Takes out of the queue what is left of them. An application that reads another one would never do so.
-async fn drain(a: &Side<'_>, at: Timestamp) -> Result<(), HarnessError> {
+fn draining(a: &Side<'_>, at: Timestamp) -> RedisRequest {
     let id = format!("{}-{{n}}", at.as_millisecond());
-    say(a, &["XDEL", &a.queue, &id]).await
+    each_entry(a, &["XDEL", &a.queue, &id])
 }
 
-/// Says a command as the tenant, once for each entry.
-async fn say(a: &Side<'_>, args: &[&str]) -> Result<(), HarnessError> {
+/// A command of the tenant's, once for each entry.
+fn each_entry(a: &Side<'_>, args: &[&str]) -> RedisRequest {
     let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-    let request = RedisRequest {
+    RedisRequest {
         commands: vec![RedisCommand {
             args,
             repeat: ENTRIES,
         }],
         ..a.redis.clone()
-    };
-    match a.agent.redis(&request).await?.into_iter().next() {
+    }
+}
+
+async fn say(a: &Side<'_>, request: &RedisRequest) -> Result<(), HarnessError> {
+    match a.agent.redis(request).await?.into_iter().next() {
         Some(Ok(_)) => Ok(()),
         Some(Err(error)) => Err(HarnessError::new(error.message)),
         None => Err(HarnessError::new("no answer")),

@@ -59,6 +59,10 @@ impl Check for Net03 {
         needs
     }
 
+    fn second_try(&self) -> bool {
+        true
+    }
+
     fn run<'a>(&self, cx: &'a Context, subject: &'a Subject) -> BoxFuture<'a, Result<Verdict, HarnessError>> {
         async move {
             let (from, to) = subject.pair()?;

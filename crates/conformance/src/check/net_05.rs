@@ -45,6 +45,10 @@ impl Check for Net05 {
         subject.tenant().map(needs).unwrap_or_default()
     }
 
+    fn second_try(&self) -> bool {
+        true
+    }
+
     fn run<'a>(&self, cx: &'a Context, subject: &'a Subject) -> BoxFuture<'a, Result<Verdict, HarnessError>> {
         async move { judge(cx, subject.tenant()?).await }.boxed()
     }

@@ -58,6 +58,10 @@ impl Check for Net09 {
         needs
     }
 
+    fn second_try(&self) -> bool {
+        true
+    }
+
     fn run<'a>(
         &self,
         cx: &'a Context,

@@ -57,6 +57,10 @@ impl Check for Net12 {
         needs
     }
 
+    fn second_try(&self) -> bool {
+        true
+    }
+
     fn run<'a>(&self, cx: &'a Context, subject: &'a Subject) -> BoxFuture<'a, Result<Verdict, HarnessError>> {
         async move { decide(cx, subject.tenant()?).await }.boxed()
     }

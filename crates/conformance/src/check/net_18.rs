@@ -56,6 +56,10 @@ impl Check for Net18 {
         needs
     }
 
+    fn second_try(&self) -> bool {
+        true
+    }
+
     fn run<'a>(&self, cx: &'a Context, subject: &'a Subject) -> BoxFuture<'a, Result<Verdict, HarnessError>> {
         async move { judge(cx, subject.tenant()?).await }.boxed()
     }

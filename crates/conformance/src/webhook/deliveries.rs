@@ -143,7 +143,8 @@ async fn logs(
             .iter()
             .filter(|each| enhanced.contains(&each.nonce))
             .all(|each| logs.enhanced(&each.nonce).next().is_some());
-        if told || Instant::now() + READ_AGAIN > deadline {
+        // A gap may pass too.
+        if told && logs.gaps.is_empty() || Instant::now() + READ_AGAIN > deadline {
             return logs;
         }
         tokio::time::sleep(READ_AGAIN).await;

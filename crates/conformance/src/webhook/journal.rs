@@ -1,7 +1,9 @@
 //! What is said of webhooks in pod logs: of all pods of the tenants, beside the shared services and the ingress, and in `default`, by their
 //! containers of now and by those before a restart. Read as the run's user, since a webhook began; only lines that name one of the run's
-//! webhooks are kept, and none that only tells of the run's own looks. A log that cannot be read is a gap: what is not seen there is not
-//! absent.
+//! webhooks are kept, and none that only tells of the run's own looks. A log that cannot be read is a gap, and so is one that lost something
+//! between two readings: what is not seen there is not absent.
+
+mod continuity;
 
 use crate::cluster::ANSWER;
 use crate::error::{HarnessError, within};
@@ -9,6 +11,7 @@ use crate::names::PROBE;
 use crate::settings::application::{LogForm, NONCES};
 use crate::stage::Site;
 use crate::verdict::Control;
+use continuity::{Container, Continuity, Reading, pod_id};
 use futures::AsyncReadExt;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
@@ -144,16 +147,16 @@ pub(super) struct Journal {
 
 #[derive(Default)]
 struct State {
-    /// The pods that were there: one that goes takes its log along.
-    known: BTreeSet<(String, String)>,
+    continuity: Continuity,
     read: Option<(Instant, Arc<Logs>)>,
 }
 
 /// A container whose log is to be read.
 struct Source {
-    pod: String,
-    container: String,
+    of: Container,
     previous: bool,
+    /// How often it had been restarted when this log began.
+    restarts: i32,
     by_worker: bool,
 }
 
@@ -190,10 +193,14 @@ impl Journal {
             .iter()
             .map(|namespace| self.read_namespace(namespace));
         let mut logs = Logs::default();
-        for (namespace, part) in self.namespaces.iter().zip(join_all(each).await) {
+        let mut reading = Reading::default();
+        for (namespace, mut part) in self.namespaces.iter().zip(join_all(each).await) {
+            reading.append(&mut part.reading);
             part.merge_into(&mut logs, namespace);
         }
-        gone(&mut state.known, &mut logs);
+        for (namespace, gap) in state.continuity.compare(reading) {
+            logs.gaps.entry(namespace).or_default().push(gap);
+        }
         let logs = Arc::new(logs);
         state.read = Some((begun, Arc::clone(&logs)));
         logs
@@ -214,6 +221,7 @@ impl Journal {
             Err(error) => {
                 return Part {
                     gaps: vec![error.what],
+                    reading: Reading::without(namespace),
                     ..Part::default()
                 };
             }
@@ -221,43 +229,43 @@ impl Journal {
         let worker = &self.site.settings.application.log.worker;
         let sources: Vec<Source> = listed
             .iter()
-            .flat_map(|pod| sources(pod, worker, self.since))
+            .flat_map(|pod| sources(namespace, pod, worker, self.since))
             .collect();
         let texts = join_all(sources.iter().map(|source| self.text(&pods, namespace, source))).await;
         let mut part = Part {
             pods: listed.iter().map(image).collect(),
+            reading: Reading::of(namespace, &listed, self.since),
             ..Part::default()
         };
         for (source, text) in sources.iter().zip(texts) {
-            match text {
-                Ok(text) => {
-                    part.read += 1;
-                    let form = &self.site.settings.application.log;
-                    part.lines.extend(self.lines(&text, namespace, source, form));
-                }
-                Err(error) => part.gaps.push(error.what),
+            part.reading.add(source, &text);
+            if let Ok(text) = text {
+                part.read += 1;
+                let form = &self.site.settings.application.log;
+                part.lines.extend(self.lines(&text, namespace, source, form));
             }
         }
         part
     }
 
     async fn text(&self, pods: &Api<Pod>, namespace: &str, source: &Source) -> Result<String, HarnessError> {
+        let ((_, pod, _), container) = &source.of;
         let _turn = self.site.cluster.pace.one_of_many().await;
         let params = LogParams {
-            container: Some(source.container.clone()),
+            container: Some(container.clone()),
             previous: source.previous,
             since_time: Some(self.since),
+            // So that no two beginnings are the same.
+            timestamps: true,
             limit_bytes: i64::try_from(LONGEST).ok(),
             ..LogParams::default()
         };
         let which = if source.previous { "previous log" } else { "log" };
-        let doing = format!(
-            "read the {which} of container {} of pod {} in namespace {namespace}",
-            source.container, source.pod
-        );
+        let doing =
+            format!("read the {which} of container {container} of pod {pod} in namespace {namespace}");
         let read = async {
             let mut bytes = Vec::new();
-            let stream = pods.log_stream(&source.pod, &params).await?;
+            let stream = pods.log_stream(pod, &params).await?;
             std::pin::pin!(stream)
                 .read_to_end(&mut bytes)
                 .await
@@ -270,14 +278,27 @@ impl Journal {
                 "{doing}: it is longer than {LONGEST} bytes since this run began"
             )));
         }
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        // The kubelet answers 200 before it looks for the log, and says in its stead, or after what it found, why it could not read it:
+        // https://github.com/kubernetes/kubernetes/issues/142258. What a container wrote has its time.
+        let ends = [text.lines().next(), text.lines().last()];
+        if let Some(said) = ends
+            .into_iter()
+            .flatten()
+            .find(|line| without_time(line).is_none())
+        {
+            let said: String = said.chars().take(200).collect();
+            return Err(HarnessError::new(format!("{doing}: {said}")));
+        }
+        Ok(text)
     }
 
     fn lines(&self, text: &str, namespace: &str, source: &Source, form: &LogForm) -> Vec<Line> {
         let own = format!("conformance-{}-", self.site.mark.run);
         let told = text
             .lines()
-            .filter(|line| line.contains(&own) && !line.contains(OWN_STATEMENT));
+            .filter(|line| line.contains(&own) && !line.contains(OWN_STATEMENT))
+            .map(|line| without_time(line).unwrap_or(line));
         told.map(|line| {
             let enhanced = form
                 .enhanced
@@ -285,7 +306,7 @@ impl Journal {
                 .and_then(|found| Some(found.name("nonce")?.as_str().to_owned()));
             Line {
                 namespace: namespace.to_owned(),
-                pod: source.pod.clone(),
+                pod: source.of.0.1.clone(),
                 by_worker: source.by_worker,
                 nonces: self
                     .nonces
@@ -333,6 +354,7 @@ struct Part {
     gaps: Vec<String>,
     read: usize,
     pods: Vec<Image>,
+    reading: Reading,
 }
 
 impl Part {
@@ -344,22 +366,6 @@ impl Part {
             logs.gaps.insert(namespace.to_owned(), self.gaps);
         }
     }
-}
-
-/// Adds the pods that were there and are no more as gaps, and remembers those that are.
-fn gone(known: &mut BTreeSet<(String, String)>, logs: &mut Logs) {
-    let there: BTreeSet<(String, String)> = logs
-        .pods
-        .iter()
-        .flat_map(|(namespace, pods)| pods.iter().map(|pod| (namespace.clone(), pod.pod.clone())))
-        .collect();
-    for (namespace, pod) in known.difference(&there) {
-        let gaps = logs.gaps.entry(namespace.clone()).or_default();
-        gaps.push(format!(
-            "pod {pod} in namespace {namespace} has gone, and its log with it"
-        ));
-    }
-    known.extend(there);
 }
 
 fn image(pod: &Pod) -> Image {
@@ -382,29 +388,40 @@ fn image(pod: &Pod) -> Image {
     }
 }
 
+/// Of all its containers.
+fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    pod.status.iter().flat_map(|status| {
+        [
+            &status.init_container_statuses,
+            &status.container_statuses,
+            &status.ephemeral_container_statuses,
+        ]
+        .into_iter()
+        .flatten()
+        .flatten()
+    })
+}
+
+/// A line without the time that the kubelet puts before it.
+fn without_time(line: &str) -> Option<&str> {
+    let (time, line) = line.split_once(' ')?;
+    time.parse::<Timestamp>().is_ok().then_some(line)
+}
+
 /// The logs that a pod has: of every container that runs or ran, and of the one before it where that ended since then.
-fn sources(pod: &Pod, worker: &BTreeMap<String, String>, since: Timestamp) -> Vec<Source> {
+fn sources(namespace: &str, pod: &Pod, worker: &BTreeMap<String, String>, since: Timestamp) -> Vec<Source> {
     let by_worker = wears(&pod.metadata.labels.clone().unwrap_or_default(), worker);
-    let Some(status) = &pod.status else {
-        return Vec::new();
-    };
-    let all = [
-        &status.init_container_statuses,
-        &status.container_statuses,
-        &status.ephemeral_container_statuses,
-    ];
-    let containers = all.into_iter().flatten().flatten();
     let mut sources = Vec::new();
-    for container in containers {
+    for container in statuses(pod) {
         let mut source = |previous| {
             sources.push(Source {
-                pod: pod.metadata.name.clone().unwrap_or_default(),
-                container: container.name.clone(),
+                of: (pod_id(namespace, pod), container.name.clone()),
                 previous,
+                restarts: container.restart_count - i32::from(previous),
                 by_worker,
             });
         };
-        if has_log(container) {
+        if has_log(container, since) {
             source(false);
         }
         if has_previous(container, since) {
@@ -418,11 +435,16 @@ fn wears(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -
     wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-/// Whether it has run: of one that waits for its first start there is no log.
-fn has_log(container: &ContainerStatus) -> bool {
-    let state = container.state.as_ref();
-    container.restart_count > 0
-        || state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+/// Whether it has a log with lines since then. Of one that waits the kubelet answers the last one's; of one that waits for its first start
+/// there is none, and one that ended before said nothing since, and may be gone.
+fn has_log(container: &ContainerStatus, since: Timestamp) -> bool {
+    let state = container.state.clone().unwrap_or_default();
+    let last = container.last_state.clone().unwrap_or_default();
+    match (state.running, state.terminated.or(last.terminated)) {
+        (Some(_), _) => true,
+        (None, Some(ended)) => ended.finished_at.is_none_or(|at| at.0 >= since),
+        (None, None) => container.restart_count > 0,
+    }
 }
 
 /// Whether the container before it has a log of its own, with lines since then: of one that waits, the kubelet answers the last one's either

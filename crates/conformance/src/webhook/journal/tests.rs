@@ -1,5 +1,5 @@
 use super::*;
-use crate::scripted::{Asked, Server, ok, refuse, respond};
+use crate::scripted::{Asked, Server, log, ok, refuse, respond};
 use crate::settings::application::Outcome;
 use crate::settings::template::Template;
 use axum::response::{IntoResponse, Response};
@@ -67,7 +67,7 @@ fn cluster(asked: &Asked) -> Response {
             ])
         }
         ("/api/v1/namespaces/default/pods", _) => {
-            listed(&[pod("other", "x", &[container("c", 0, "terminated")])])
+            listed(&[pod("other", "x", &[container("c", 0, "running")])])
         }
         ("/api/v1/namespaces/ai-agents-a/pods/w/log", false) => {
             assert!(
@@ -77,10 +77,10 @@ fn cluster(asked: &Asked) -> Response {
                 "{}",
                 asked.query
             );
-            worker_log().into_response()
+            log(&worker_log())
         }
-        ("/api/v1/namespaces/ai-agents-a/pods/w/log", true) => format!("accepted {NONCE}\n").into_response(),
-        ("/api/v1/namespaces/default/pods/other/log", false) => "nothing".into_response(),
+        ("/api/v1/namespaces/ai-agents-a/pods/w/log", true) => log(&format!("accepted {NONCE}")),
+        ("/api/v1/namespaces/default/pods/other/log", false) => log("nothing"),
         other => panic!("{other:?}"),
     }
 }
@@ -132,7 +132,7 @@ async fn the_runs_own_looks_are_not_the_applications_words(
 ) {
     let line = line.replace("NONCE", NONCE);
     let server = respond(move |asked| match asked.path.as_str() {
-        "/api/v1/namespaces/ai-agents-a/pods/api/log" => line.clone().into_response(),
+        "/api/v1/namespaces/ai-agents-a/pods/api/log" => log(&line),
         _ => listed(&[pod("api", "ai-agents-api", &[container("api", 0, "running")])]),
     })
     .await;
@@ -160,7 +160,7 @@ async fn the_runs_own_looks_are_not_the_applications_words(
 fn a_container_has_the_logs_that_the_kubelet_has(#[case] container: Value, #[case] expected: &[bool]) {
     let pod: Pod = serde_json::from_value(pod("p", "x", &[container])).unwrap();
     let since = Timestamp::now() - MARGIN;
-    let previous: Vec<bool> = sources(&pod, &BTreeMap::new(), since)
+    let previous: Vec<bool> = sources("n", &pod, &BTreeMap::new(), since)
         .iter()
         .map(|source| source.previous)
         .collect();
@@ -224,7 +224,7 @@ async fn a_pod_that_goes_takes_its_log_along() {
     let gap = journal.read().await.gap(["default"]).unwrap();
     assert_eq!(
         gap,
-        "pod other in namespace default has gone, and its log with it"
+        "pod other in namespace default has gone, and its log with it: run again"
     );
 }
 
@@ -242,4 +242,181 @@ async fn many_that_ask_at_the_same_time_are_one_reading() {
     let readings = (0..10).map(|_| journal.read());
     join_all(readings).await;
     assert!(lists.load(Ordering::SeqCst) <= 2, "{lists:?}");
+}
+
+/// One container of the pod `other`, at a reading.
+#[derive(Clone, Copy)]
+struct At {
+    uid: &'static str,
+    restarts: i32,
+    state: &'static str,
+    /// How many seconds ago the one before it ended.
+    ended: Option<i64>,
+    /// What can be read, and of the one before it.
+    log: &'static str,
+    previous: &'static str,
+}
+
+const BEGUN: At = At {
+    uid: "u",
+    restarts: 3,
+    state: "running",
+    ended: None,
+    log: "first\n",
+    previous: "",
+};
+const GREW: At = At {
+    log: "first\nsecond\n",
+    ..BEGUN
+};
+const RESTARTED: At = At {
+    restarts: 4,
+    ended: Some(0),
+    log: "another\n",
+    previous: "first\n",
+    ..BEGUN
+};
+const BACK_OFF: At = At {
+    state: "waiting",
+    ended: Some(0),
+    ..BEGUN
+};
+
+#[rstest]
+#[case::it_grows(BEGUN, GREW, None)]
+#[case::rotated(BEGUN, At { log: "second", ..BEGUN }, Some("it was rotated"))]
+#[case::rotated_and_nothing_since(BEGUN, At { log: "", ..BEGUN }, Some("it was rotated"))]
+#[case::restarted(BEGUN, RESTARTED, None)]
+#[case::restarted_and_the_one_before_was_rotated(BEGUN, At { previous: "second", ..RESTARTED }, Some("it was rotated"))]
+#[case::restarted_and_the_one_before_was_collected(BEGUN, At { ended: None, ..RESTARTED }, Some("it was restarted"))]
+#[case::restarted_twice(BEGUN, At { restarts: 5, ..RESTARTED }, Some("it was restarted"))]
+#[case::restarted_and_in_back_off(BEGUN, At { restarts: 4, ..BACK_OFF }, Some("it was restarted"))]
+#[case::in_back_off(BEGUN, BACK_OFF, None)]
+#[case::in_back_off_from_the_beginning(BACK_OFF, RESTARTED, None)]
+#[case::in_back_off_from_the_beginning_and_restarted_twice(BACK_OFF, At { restarts: 5, previous: "second", ..RESTARTED }, None)]
+#[case::in_back_off_from_the_beginning_and_restarted_thrice(BACK_OFF, At { restarts: 6, ..RESTARTED }, Some("it was restarted"))]
+#[case::in_a_long_back_off_from_the_beginning(At { ended: Some(300), ..BACK_OFF }, RESTARTED, None)]
+#[case::never_started_at_first(At { restarts: 0, ended: None, ..BACK_OFF }, At { restarts: 0, ..BEGUN }, None)]
+#[case::never_started_at_first_and_restarted_twice(At { restarts: 0, ended: None, ..BACK_OFF }, At { restarts: 2, ..RESTARTED }, Some("it was restarted"))]
+#[case::another_of_the_same_name(BEGUN, At { uid: "v", ..BEGUN }, Some("has gone"))]
+#[tokio::test]
+async fn a_log_that_lost_something_between_two_readings_is_a_gap(
+    #[case] first: At,
+    #[case] then: At,
+    #[case] expected: Option<&str>,
+) {
+    let lists = Arc::new(AtomicUsize::new(0));
+    let (_server, journal) = journal(move |asked| {
+        let (path, previous) = (asked.path.as_str(), asked.query.contains("previous=true"));
+        if path == "/api/v1/namespaces/default/pods" {
+            lists.fetch_add(1, Ordering::SeqCst);
+        }
+        let now = if lists.load(Ordering::SeqCst) == 1 {
+            first
+        } else {
+            then
+        };
+        match path {
+            "/api/v1/namespaces/default/pods" => {
+                let mut container = match now.ended {
+                    Some(ago) => restarted("c", now.state, ago),
+                    None => container("c", 0, now.state),
+                };
+                container["restartCount"] = json!(now.restarts);
+                let mut pod = pod("other", "other", &[container]);
+                pod["metadata"]["uid"] = json!(now.uid);
+                listed(&[pod])
+            }
+            "/api/v1/namespaces/default/pods/other/log" if previous => log(now.previous),
+            "/api/v1/namespaces/default/pods/other/log" => log(now.log),
+            _ => cluster(asked),
+        }
+    })
+    .await;
+    assert_eq!(journal.read().await.gap(["default"]), None);
+    for reading in 2..4 {
+        let gap = journal.read().await.gap(["default"]);
+        match (gap, expected) {
+            (None, None) => {}
+            (Some(gap), Some(expected)) => assert!(gap.contains(expected), "{reading}: {gap}"),
+            other => panic!("{reading}: {other:?}"),
+        }
+    }
+}
+
+/// What is wrong with one reading, of all pods or of a log.
+#[rstest]
+#[case::a_log_at_first("log", 1, [true, false, false])]
+#[case::a_log_later("log", 2, [false, true, false])]
+#[case::a_log_that_was_collected("collected", 2, [false, true, false])]
+#[case::a_log_whose_end_cannot_be_read("cut", 2, [false, true, false])]
+#[case::the_pods_at_first("pods", 1, [true, true, true])]
+#[case::the_pods_later("pods", 2, [false, true, false])]
+#[tokio::test]
+async fn what_could_not_be_read_once_is_a_gap_for_as_long_as_it_matters(
+    #[case] what: &'static str,
+    #[case] reading: usize,
+    #[case] expected: [bool; 3],
+) {
+    let lists = Arc::new(AtomicUsize::new(0));
+    let (_server, journal) = journal(move |asked| {
+        let is_list = asked.path == "/api/v1/namespaces/default/pods";
+        let now = match is_list {
+            true => lists.fetch_add(1, Ordering::SeqCst) + 1,
+            false => lists.load(Ordering::SeqCst),
+        };
+        match (asked.path.as_str(), what) {
+            (_, "pods") if is_list && now == reading => refuse(403, "Forbidden", "no pods"),
+            _ if is_list => listed(&[pod("other", "other", &[container("c", 0, "running")])]),
+            ("/api/v1/namespaces/default/pods/other/log", "log") if now == reading => {
+                refuse(403, "Forbidden", "no log")
+            }
+            ("/api/v1/namespaces/default/pods/other/log", "collected") if now == reading => {
+                "unable to retrieve container logs for containerd://0a1b".into_response()
+            }
+            ("/api/v1/namespaces/default/pods/other/log", "cut") if now == reading => {
+                "2026-11-22T10:00:00.1Z first\nfailed to read log file".into_response()
+            }
+            ("/api/v1/namespaces/default/pods/other/log", _) => log("first"),
+            _ => cluster(asked),
+        }
+    })
+    .await;
+    for (index, expected) in expected.into_iter().enumerate() {
+        let gap = journal.read().await.gap(["default"]);
+        assert_eq!(gap.is_some(), expected, "reading {}: {gap:?}", index + 1);
+    }
+}
+
+#[tokio::test]
+async fn what_had_ended_before_the_run_may_go() {
+    let lists = Arc::new(AtomicUsize::new(0));
+    let (_server, journal) = journal(move |asked| {
+        if asked.path != "/api/v1/namespaces/default/pods" {
+            return cluster(asked);
+        }
+        let mut ended = container("c", 0, "terminated");
+        ended["state"]["terminated"] = json!({ "exitCode": 0, "finishedAt": "2026-01-01T00:00:00Z" });
+        let mut job = pod("job", "job", &[ended]);
+        job["status"]["phase"] = json!("Succeeded");
+        let is_first = lists.fetch_add(1, Ordering::SeqCst) == 0;
+        listed(if is_first { std::slice::from_ref(&job) } else { &[] })
+    })
+    .await;
+    for _ in 0..2 {
+        assert_eq!(journal.read().await.gap(["default"]), None);
+    }
+}
+
+#[rstest]
+#[case::the_kubelets("2026-11-22T10:00:00.123456789Z {\"event\":\"e\"}", Some("{\"event\":\"e\"}"))]
+#[case::of_an_empty_line("2026-11-22T10:00:00.123456789Z ", Some(""))]
+#[case::one_of_its_own(
+    "2026-11-22T10:00:00.1Z 2026-11-22T10:00:00Z said",
+    Some("2026-11-22T10:00:00Z said")
+)]
+#[case::none("failed to get parse function: unsupported log format", None)]
+#[case::nothing("", None)]
+fn the_kubelets_times_are_not_the_containers_words(#[case] line: &str, #[case] expected: Option<&str>) {
+    assert_eq!(without_time(line), expected);
 }
