@@ -37,7 +37,7 @@ static INFO: CheckInfo = CheckInfo {
     severity: Severity::High,
     footprint: Footprint::LabOnly,
     why: "Tenants share a node, PostgreSQL and Redis. Without limits on what one may take of each, a tenant that breaks down, or is made to, takes the others down with it.",
-    how: "Webhooks to B are sent and followed until they are enhanced, before, while and after A is at its quota, a pod of it has begun to restart in a loop, its queue is flooded and it holds every connection to PostgreSQL that it is given. All of B's must be enhanced meanwhile, within a bound that follows from how long B took before, and B must get a connection of its own. Controls: A's trouble was real (the quota refused a pod, the pod was restarted, the entries were queued, a further connection was refused); B's webhooks were enhanced before and after.",
+    how: "Webhooks to B are sent and followed until they are enhanced, before, while and after A is at its quota, a pod of it has begun to restart in a loop, its queue is flooded and it holds every connection to PostgreSQL that it is given. All of B's must be enhanced meanwhile, within a bound that follows from how long B took before, and B must get a connection of its own. Controls: A's trouble was real (the quota refused a pod, the pod was restarted, the entries were queued, a further connection was refused); B's webhooks were enhanced before and after. What B suffers is a failure where it does so a second time.",
     remedy: "Give each tenant's role a connection limit (sharedServices.postgresql.connectionLimit), its namespace a quota, its containers CPU and memory limits, and see that B's worker does not wait for anything of A's.",
     schedule: Schedule::Exclusive,
     timeout: Duration::from_secs(90),
@@ -56,6 +56,8 @@ const ENTRIES: usize = 2_000;
 const PAUSE: Duration = Duration::from_millis(150);
 /// How long a pod that ends at once may take to be started a second time.
 const RESTARTED_WITHIN: Duration = Duration::from_secs(20);
+/// How long it may take until the quota counts all as used.
+const AT_QUOTA_WITHIN: Duration = Duration::from_secs(5);
 const CONVERSATION_MS: u64 = 10_000;
 
 impl Check for App17 {
@@ -86,9 +88,15 @@ impl Check for App17 {
             webhooks.awake(b.tenant).await;
             let before = series(&webhooks, &b, BEFORE).await;
             let _alone = quota::hold(cx, a.tenant).await?;
-            let (trouble, meanwhile) = trouble(cx, &webhooks, &a, series(&webhooks, &b, MEANWHILE)).await;
-            let after = series(&webhooks, &b, AFTER).await;
-            Ok(verdict(b.tenant, &trouble, &before, &meanwhile, &after))
+            let lasting = lasting_trouble(cx, a.tenant).await;
+            let first = Round::of(&webhooks, &a, &b, &lasting).await;
+            let verdict = first.verdict(b.tenant, &before);
+            if !(matches!(verdict, Verdict::Failed { .. }) && prove(&first.trouble).is_ok()) {
+                return Ok(verdict);
+            }
+            // A machine that was busy for a moment does that too, and would not do it again.
+            let second = Round::of(&webhooks, &a, &b, &lasting).await;
+            Ok(confirmed(verdict, second.verdict(b.tenant, &before)))
         }
         .boxed()
     }
@@ -219,57 +227,139 @@ async fn send(webhooks: &Webhooks, to: &TenantId) -> Result<String, Fate> {
     }
 }
 
-/// Brings trouble over a tenant while `meanwhile` goes on; answers whether it was real. Its pods stay until the run removes what it made:
-/// the check runs last.
-async fn trouble<T>(
-    cx: &Context,
-    webhooks: &Webhooks,
-    a: &Side<'_>,
-    meanwhile: impl Future<Output = T>,
-) -> (Vec<Control>, T) {
-    let entries = ["crash-loop", "fills-quota"].map(|name| Entry {
+/// Trouble that stays until the run removes what it made: the check runs last. Answers whether it is real.
+async fn lasting_trouble(cx: &Context, a: &TenantId) -> Vec<Control> {
+    let looping = Entry {
         kind: Kind::Pod,
-        namespace: Some(a.tenant.namespace()),
-        name: cx.site.mark.run.object(name),
-    });
-    let [looping, filling] = &entries;
+        namespace: Some(a.namespace()),
+        name: cx.site.mark.run.object("crash-loop"),
+    };
     // The slowest to begin: B is not looked at before the pod has been restarted.
-    let restarting = match crash_loop(cx, a.tenant, looping).await {
-        Ok(()) => restarted(cx, a.tenant, looping).await,
+    let restarting = match crash_loop(cx, a, &looping).await {
+        Ok(()) => restarted(cx, a, &looping).await,
         Err(error) => Err(error),
     };
-    let full = at_quota(cx, a.tenant, filling).await;
-    let at = Timestamp::now();
-    let what = format!("{ENTRIES} entries in the queue {}", a.queue);
-    webhooks.owe(a.tenant, &a.agent, draining(a, at), what);
-    let flooded = flood(a, at).await;
-    // B's webhooks go out once all is held, and it is held until they are done, however long either takes.
-    let holding = a.agent.hold(&a.sql, MAX_CONNECTIONS).await;
-    let seen = meanwhile.await;
-    let held = match holding {
-        Ok(holding) => {
-            let all = held_all(&holding.held);
-            holding.release().await.and(all)
-        }
-        Err(error) => Err(error),
-    };
-    let drained = say(a, &draining(a, at)).await;
-    if drained.is_ok() {
-        webhooks.paid(a.tenant);
-    }
-    let drained = drained.map(|()| "deleted".to_owned());
-    let control = |what: &str, holds: Result<String, HarnessError>| Control {
-        claim: format!("{}: {what}", a.tenant),
+    vec![
+        control(a, "a pod restarts in a loop", restarting),
+        control(a, "is at its quota", at_quota(cx, a).await),
+    ]
+}
+
+fn control(a: &TenantId, what: &str, holds: Result<String, HarnessError>) -> Control {
+    Control {
+        claim: format!("{a}: {what}"),
         holds: holds.map_err(|error| error.to_string()),
-    };
-    let controls = vec![
-        control("is at its quota", full),
-        control("a pod restarts in a loop", restarting),
-        control("its queue is flooded", flooded),
-        control("what is left of that is taken out again", drained),
-        control("holds every connection that it is given", held),
-    ];
-    (controls, seen)
+    }
+}
+
+/// What B saw while all of A's trouble was there, and after some of it was gone.
+struct Round {
+    /// Whether the trouble was real.
+    trouble: Vec<Control>,
+    meanwhile: Series,
+    after: Series,
+}
+
+impl Round {
+    async fn of(webhooks: &Webhooks, a: &Side<'_>, b: &Side<'_>, lasting: &[Control]) -> Self {
+        let at = Timestamp::now();
+        let what = format!("{ENTRIES} entries in the queue {}", a.queue);
+        webhooks.owe(a.tenant, &a.agent, draining(a, at), what);
+        let flooded = flood(a, at).await;
+        // B's webhooks go out once all is held, and it is held until they are done, however long either takes.
+        let holding = a.agent.hold(&a.sql, MAX_CONNECTIONS).await;
+        let meanwhile = series(webhooks, b, MEANWHILE).await;
+        let held = match holding {
+            Ok(holding) => {
+                let all = held_all(&holding.held);
+                holding.release().await.and(all)
+            }
+            Err(error) => Err(error),
+        };
+        let drained = say(a, &draining(a, at)).await;
+        if drained.is_ok() {
+            webhooks.paid(a.tenant);
+        }
+        let drained = drained.map(|()| "deleted".to_owned());
+        let mut trouble = lasting.to_vec();
+        trouble.extend([
+            control(a.tenant, "its queue is flooded", flooded),
+            control(a.tenant, "what is left of that is taken out again", drained),
+            control(a.tenant, "holds every connection that it is given", held),
+        ]);
+        Round {
+            trouble,
+            meanwhile,
+            after: series(webhooks, b, AFTER).await,
+        }
+    }
+
+    fn verdict(&self, b: &TenantId, before: &Series) -> Verdict {
+        let Round {
+            trouble,
+            meanwhile,
+            after,
+        } = self;
+        let slowest = slowest_of(before);
+        let bound = slowest * FACTOR + MORE;
+        // It may be slow for another reason, or not yet be over it.
+        let recovered = slowest_of(after) <= bound;
+        let well = Control {
+            claim: format!("{b}'s webhooks are enhanced and it gets a connection, before and after"),
+            holds: well(before)
+                .and_then(|()| well(after))
+                .map(|()| format!("within {slowest:.1?}")),
+        };
+        let promised = |what: String, fate: Result<String, Fate>| Promised {
+            probe: Observed {
+                what,
+                observation: match fate {
+                    Ok(how) => Observation::Reached(how),
+                    Err(Fate::Refused(why)) => Observation::Denied(why),
+                    Err(Fate::Unseen(why)) => Observation::Broken(why),
+                },
+            },
+            answers: well.clone(),
+        };
+        let proof = prove(trouble);
+        let mut open: Vec<Promised> = Vec::new();
+        for (index, fate) in meanwhile.webhooks.iter().enumerate() {
+            let what = format!("webhook {} of {MEANWHILE} to {b} meanwhile", index + 1);
+            let fate = match fate {
+                Ok(took) if *took > bound => {
+                    let late = format!("enhanced after {took:.1?}, expected {bound:.1?} at most");
+                    // Something else may have kept it.
+                    Err(if proof.is_ok() && recovered {
+                        Fate::Refused(late)
+                    } else {
+                        Fate::Unseen(late)
+                    })
+                }
+                Ok(took) => Ok(format!("enhanced after {took:.1?}, of {bound:.1?}")),
+                Err(fate) => Err(fate.clone()),
+            };
+            open.push(promised(what, fate));
+        }
+        let connection = meanwhile.connection.clone().map(|()| "given".to_owned());
+        open.push(promised(
+            format!("{b}'s own connection to PostgreSQL meanwhile"),
+            connection,
+        ));
+        let mut verdict = judge(&proof, &[], &open);
+        if let Verdict::Passed(evidence) = &mut verdict {
+            evidence.figures = [
+                ("slowest webhook before", before),
+                ("slowest webhook meanwhile", meanwhile),
+            ]
+            .map(|(name, series)| Figure {
+                name: name.to_owned(),
+                value: slowest_of(series).as_secs_f64() * 1000.0,
+                unit: "ms",
+            })
+            .to_vec();
+        }
+        verdict
+    }
 }
 
 /// A pod whose program ends at once.
@@ -312,19 +402,34 @@ async fn restarted(cx: &Context, tenant: &TenantId, entry: &Entry) -> Result<Str
     }
 }
 
-/// A pod that is never scheduled takes all that is left of `limits.cpu`; the quota must then refuse another.
-async fn at_quota(cx: &Context, id: &TenantId, entry: &Entry) -> Result<String, HarnessError> {
+/// Pods that are never scheduled take all that is left of `limits.cpu`, until the quota refuses another: what it counts as used may yet
+/// follow what ended before.
+async fn at_quota(cx: &Context, tenant: &TenantId) -> Result<String, HarnessError> {
+    let deadline = Instant::now() + AT_QUOTA_WITHIN;
+    let mut pods = 0;
+    loop {
+        pods += 1;
+        match fill_quota(cx, tenant, pods).await {
+            Err(_) if Instant::now() < deadline => sleep(quota::POLL).await,
+            ended => return ended,
+        }
+    }
+}
+
+async fn fill_quota(cx: &Context, id: &TenantId, number: usize) -> Result<String, HarnessError> {
     let (site, tenant) = (&cx.site, cx.site.tenant(id)?);
     let cpu = Dimension::LimitsCpu;
     let usage = quota::usage(&site.cluster.client, &tenant.namespace()).await?;
-    let left = cpu.promised(tenant) - usage.of(cpu).unwrap_or_default().ceiling;
+    let used = usage
+        .of(cpu)
+        .ok_or_else(|| HarnessError::new(format!("no quota counts {}: see QUO-01", cpu.key())))?;
+    let left = cpu.promised(tenant) - used.ceiling;
     if left > 0 {
-        let image = &site.settings.agent_image;
         let pod = manifest::inert_pod(
             &site.mark,
-            &entry.name,
+            &site.mark.run.object(&format!("fills-quota-{number}")),
             &tenant.namespace(),
-            image,
+            &site.settings.agent_image,
             &cpu.resources(left),
         );
         site.ledger.create(&site.cluster.client, pod).await?;
@@ -390,72 +495,19 @@ fn held_all(held: &Held) -> Result<String, HarnessError> {
     }
 }
 
-fn verdict(
-    b: &TenantId,
-    trouble: &[Control],
-    before: &Series,
-    meanwhile: &Series,
-    after: &Series,
-) -> Verdict {
-    let slowest = slowest_of(before);
-    let bound = slowest * FACTOR + MORE;
-    // It may be slow for another reason, or not yet be over it.
-    let recovered = slowest_of(after) <= bound;
-    let well = Control {
-        claim: format!("{b}'s webhooks are enhanced and it gets a connection, before and after"),
-        holds: well(before)
-            .and_then(|()| well(after))
-            .map(|()| format!("within {slowest:.1?}")),
-    };
-    let promised = |what: String, fate: Result<String, Fate>| Promised {
-        probe: Observed {
-            what,
-            observation: match fate {
-                Ok(how) => Observation::Reached(how),
-                Err(Fate::Refused(why)) => Observation::Denied(why),
-                Err(Fate::Unseen(why)) => Observation::Broken(why),
-            },
-        },
-        answers: well.clone(),
-    };
-    let proof = prove(trouble);
-    let mut open: Vec<Promised> = Vec::new();
-    for (index, fate) in meanwhile.webhooks.iter().enumerate() {
-        let what = format!("webhook {} of {MEANWHILE} to {b} meanwhile", index + 1);
-        let fate = match fate {
-            Ok(took) if *took > bound => {
-                let late = format!("enhanced after {took:.1?}, expected {bound:.1?} at most");
-                // Something else may have kept it.
-                Err(if proof.is_ok() && recovered {
-                    Fate::Refused(late)
-                } else {
-                    Fate::Unseen(late)
-                })
-            }
-            Ok(took) => Ok(format!("enhanced after {took:.1?}, of {bound:.1?}")),
-            Err(fate) => Err(fate.clone()),
-        };
-        open.push(promised(what, fate));
+/// A failure that was seen twice. One that was not may have had another cause.
+fn confirmed(first: Verdict, second: Verdict) -> Verdict {
+    match (first, second) {
+        (Verdict::Failed { findings, .. }, second) if !matches!(second, Verdict::Failed { .. }) => {
+            let seen: Vec<&str> = findings.iter().map(|finding| finding.seen.as_str()).collect();
+            Verdict::inconclusive(format!(
+                "seen once, and {} when the same was done again, so that something else may have kept them; run again: {}",
+                second.word(),
+                seen.join("; ")
+            ))
+        }
+        (first, _) => first,
     }
-    let connection = meanwhile.connection.clone().map(|()| "given".to_owned());
-    open.push(promised(
-        format!("{b}'s own connection to PostgreSQL meanwhile"),
-        connection,
-    ));
-    let mut verdict = judge(&proof, &[], &open);
-    if let Verdict::Passed(evidence) = &mut verdict {
-        evidence.figures = [
-            ("slowest webhook before", before),
-            ("slowest webhook meanwhile", meanwhile),
-        ]
-        .map(|(name, series)| Figure {
-            name: name.to_owned(),
-            value: slowest_of(series).as_secs_f64() * 1000.0,
-            unit: "ms",
-        })
-        .to_vec();
-    }
-    verdict
 }
 
 fn slowest_of(series: &Series) -> Duration {
@@ -539,10 +591,35 @@ mod tests {
             },
         };
         let b = TenantId::try_from("b").unwrap();
-        assert_eq!(
-            verdict(&b, &[control], &before, &meanwhile, &after).word(),
-            expected
-        );
+        let round = Round {
+            trouble: vec![control],
+            meanwhile,
+            after,
+        };
+        assert_eq!(round.verdict(&b, &before).word(), expected);
+    }
+
+    #[rstest]
+    #[case::seen_twice(series(&[Ok(2_801)], Ok(())), "failed")]
+    #[case::well_the_second_time(fine(), "inconclusive")]
+    #[case::not_seen_the_second_time(series(&[Err(unseen())], Ok(())), "inconclusive")]
+    fn what_b_suffers_is_seen_twice(#[case] second: Series, #[case] expected: &str) {
+        let b = TenantId::try_from("b").unwrap();
+        let verdict = |meanwhile| {
+            let trouble = vec![Control {
+                claim: "a is at its quota".to_owned(),
+                holds: Ok("refused".to_owned()),
+            }];
+            let round = Round {
+                trouble,
+                meanwhile,
+                after: fine(),
+            };
+            round.verdict(&b, &fine())
+        };
+        let first = verdict(series(&[Ok(2_801)], Ok(())));
+        assert_eq!(first.word(), "failed");
+        assert_eq!(confirmed(first, verdict(second)).word(), expected);
     }
 
     #[rstest]
