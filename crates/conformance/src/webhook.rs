@@ -249,7 +249,7 @@ impl Webhooks {
 
     /// Removes what the run left in PostgreSQL and Redis with tenants that are not its own; answers what could not be removed, and why.
     pub async fn remove_stored(&self) -> Vec<String> {
-        // Who owes something was interrupted: what its agent was told to do goes on, and takes up the tenant's connections.
+        // Who owes something was interrupted, or could not pay: what its agent was told to do may go on, and takes up the tenant's connections.
         let agents: Vec<Arc<Agent>> = self.owed().values().map(|owed| Arc::clone(&owed.agent)).collect();
         futures::future::join_all(agents.iter().map(|agent| agent.hang_up())).await;
         let (mut failed, rows) = futures::join!(self.pay(), self.remove_rows());
@@ -258,22 +258,13 @@ impl Webhooks {
     }
 
     async fn pay(&self) -> Vec<String> {
-        let owed = self.owed().clone();
-        let owed = owed.into_iter().filter(|(tenant, _)| !self.is_purged(tenant));
-        let said = owed.map(|(tenant, owed)| async move {
-            let said = tokio::time::timeout(PAY_WITHIN, owed.agent.redis(&owed.request)).await;
-            let error = match said {
-                Ok(Ok(answers)) => answers
-                    .into_iter()
-                    .find_map(Result::err)
-                    .map(|error| error.message),
-                Ok(Err(error)) => Some(error.what),
-                Err(_) => Some(format!("not removed within {} s", PAY_WITHIN.as_secs())),
-            };
-            error.map(|error| format!("{} of tenant {tenant}: {error}", owed.what))
-        });
-        let said = futures::future::join_all(said).await;
-        said.into_iter().flatten().collect()
+        let mut owed = self.owed().clone();
+        owed.retain(|tenant, _| !self.is_purged(tenant));
+        if owed.is_empty() {
+            return Vec::new();
+        }
+        // What was cut off may yet come after it was taken back.
+        removed(true, || async { (0, pay_once(&owed).await) }).await
     }
 
     /// Removes what webhooks stored. Where some may still be enhanced it is removed again, until nothing comes any more.
@@ -325,6 +316,24 @@ impl Webhooks {
         }
         (rows, failed)
     }
+}
+
+/// Has tenants say what they owe; answers what could not be said, and why.
+async fn pay_once(owed: &BTreeMap<TenantId, Owed>) -> Vec<String> {
+    let said = owed.iter().map(|(tenant, owed)| async move {
+        let said = tokio::time::timeout(PAY_WITHIN, owed.agent.redis(&owed.request)).await;
+        let error = match said {
+            Ok(Ok(answers)) => answers
+                .into_iter()
+                .find_map(Result::err)
+                .map(|error| error.message),
+            Ok(Err(error)) => Some(error.what),
+            Err(_) => Some(format!("not removed within {} s", PAY_WITHIN.as_secs())),
+        };
+        error.map(|error| format!("{} of tenant {tenant}: {error}", owed.what))
+    });
+    let said = futures::future::join_all(said).await;
+    said.into_iter().flatten().collect()
 }
 
 /// Removes until all could be, and where something may come yet until nothing has for a while; answers what could not be removed at last.
