@@ -553,14 +553,17 @@ fn both(first: Verdict, second: Verdict) -> Verdict {
     match (first, second) {
         (first @ Verdict::Failed { .. }, Verdict::Failed { .. }) => first,
         (Verdict::Failed { findings, .. }, other) | (other, Verdict::Failed { findings, .. }) => {
-            let seen: Vec<&str> = findings.iter().map(|finding| finding.seen.as_str()).collect();
+            let seen = findings.first().map_or("", |finding| &finding.seen);
+            let more = match findings.len() {
+                0 | 1 => String::new(),
+                count => format!(" (and {} more)", count - 1),
+            };
             let other = match other {
                 Verdict::Inconclusive(cause) => format!("undecided ({})", cause.what),
                 other => other.word().to_owned(),
             };
             Verdict::inconclusive(format!(
-                "seen in one of two rounds, so that something else may have caused it; run again: {}; the other round: {other}",
-                seen.join("; ")
+                "seen in one of two rounds, so that something else may have caused it; run again: {seen}{more}; the other round: {other}"
             ))
         }
         (Verdict::Inconclusive(cause), Verdict::Passed(mut evidence)) => {
