@@ -498,6 +498,9 @@ async fn remove_stored(site: &Site, webhooks: &Webhooks) {
             for what in failed {
                 site.events.send(Event::LeftBehind(what));
             }
+            if let Some(what) = webhooks.may_come() {
+                site.events.notice(what);
+            }
         }
         Err(_) => site.events.send(Event::LeftBehind(format!(
             "what the run left in PostgreSQL or Redis: not removed within {} s",

@@ -269,12 +269,28 @@ impl Webhooks {
 
     /// Removes what webhooks stored. Where some may still be enhanced it is removed again, until nothing comes any more.
     async fn remove_rows(&self) -> Vec<String> {
-        let has_rows = matches!(self.application().outcome, Outcome::Sql { remove: Some(_), .. });
-        if !has_rows || self.mailboxes.keys().all(|tenant| self.is_purged(tenant)) {
+        if !self.has_rows() {
             return Vec::new();
         }
         let late = self.any_unseen().await;
         removed(late, || self.remove_once()).await
+    }
+
+    /// Whether webhooks store rows that do not go with their tenant.
+    fn has_rows(&self) -> bool {
+        let removes = matches!(self.application().outcome, Outcome::Sql { remove: Some(_), .. });
+        removes && self.mailboxes.keys().any(|tenant| !self.is_purged(tenant))
+    }
+
+    /// What may be stored after [`Webhooks::remove_stored`], if anything: an application that was slow, or stood still, goes on.
+    pub fn may_come(&self) -> Option<String> {
+        let count = self.unseen().len();
+        (count > 0 && self.has_rows()).then(|| {
+            format!(
+                "{count} webhook(s) of this run were not seen enhanced: what the application still stores of them stays with the tenants, as rows {}%; find out why it was slow, and delete those",
+                self.prefix()
+            )
+        })
     }
 
     /// Whether all of a tenant's rows go with its registration, since the run registered it.
